@@ -1,0 +1,462 @@
+//! Descriptors: what an item is called, what it means, and how its bytes are to be read.
+
+use std::fmt::{self, Write};
+
+use thiserror::Error;
+
+use super::spead::{
+    Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketHeader, ParseError, item,
+};
+
+/// A descriptor, which travels as a complete SPEAD packet inside a heap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Identifier of the item described.
+    pub id: u64,
+    /// Short name, used as a key by receivers.
+    pub name: String,
+    /// What the item means, for people.
+    pub description: String,
+    /// Fields of one element, in order; empty if there is a numpy header.
+    pub format: Vec<Field>,
+    /// Dimensions; `None` is one that the data's length decides.
+    pub shape: Vec<Option<u64>>,
+    /// Element type and shape in numpy's words, which override `format` and `shape`.
+    pub numpy_header: Option<NumpyHeader>,
+}
+
+/// One field of an element: a code and a number of bits, packed without gaps, big-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// `u` unsigned, `i` signed, `f` float, `b` boolean, `c` character.
+    pub code: u8,
+    /// Bits of the field: any number, such as 10.
+    pub bits: u32,
+}
+
+impl Field {
+    /// A field of `bits` bits, of which `code` (`u`, `i`, `f`, `b`, `c`) is the kind.
+    pub const fn new(code: u8, bits: u32) -> Self {
+        Self { code, bits }
+    }
+}
+
+/// The header of a numpy array, as in a `.npy` file and in item 0x15.
+///
+/// Source: NEP 1, *A Simple File Format for NumPy Arrays*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumpyHeader {
+    /// The element type as a Python literal, quotes included: `'<f4'`, or a list of fields.
+    pub descr: String,
+    /// Whether the first index varies fastest.
+    pub fortran_order: bool,
+    /// Dimensions.
+    pub shape: Vec<u64>,
+}
+
+impl NumpyHeader {
+    /// A C-ordered array of a plain element type such as `<f4`.
+    pub fn new(dtype: &str, shape: &[u64]) -> Self {
+        Self { descr: format!("'{dtype}'"), fortran_order: false, shape: shape.to_vec() }
+    }
+}
+
+/// Python's `repr` of the dictionary, which is what spead2 sends.
+impl fmt::Display for NumpyHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = if self.fortran_order { "True" } else { "False" };
+        write!(f, "{{'descr': {}, 'fortran_order': {order}, 'shape': (", self.descr)?;
+        for (index, dimension) in self.shape.iter().enumerate() {
+            write!(f, "{}{dimension}", if index == 0 { "" } else { ", " })?;
+        }
+        f.write_str(if self.shape.len() == 1 { ",)}" } else { ")}" })
+    }
+}
+
+impl Descriptor {
+    /// The descriptor as bytes of item 0x05.
+    ///
+    /// # Errors
+    ///
+    /// If a value does not fit the flavour, or name or description is not ASCII, which is all that
+    /// receivers decode.
+    pub fn encode(&self, flavour: Flavour) -> Result<Vec<u8>, DescriptorError> {
+        if self.id == 0 || self.id > flavour.max_id() {
+            return Err(DescriptorError::Id { id: self.id, flavour });
+        }
+        for text in [&self.name, &self.description] {
+            if !text.is_ascii() {
+                return Err(DescriptorError::NotAscii { id: self.id, text: text.clone() });
+            }
+        }
+        let mut format = Vec::new();
+        for field in &self.format {
+            let max_bits = (1_u64 << (8 * (field_len(flavour) - 1)).min(32)) - 1;
+            if !b"uifbc".contains(&field.code)
+                || field.bits == 0
+                || u64::from(field.bits) > max_bits
+            {
+                return Err(DescriptorError::Format { id: self.id, field: *field });
+            }
+            format.push(field.code);
+            push_be(&mut format, u64::from(field.bits), field_len(flavour) - 1);
+        }
+        let mut shape = Vec::new();
+        for &dimension in &self.shape {
+            if dimension > Some(flavour.max_value()) {
+                return Err(DescriptorError::Shape { id: self.id, flavour });
+            }
+            shape.push(u8::from(dimension.is_none()));
+            push_be(&mut shape, dimension.unwrap_or(0), dimension_len(flavour) - 1);
+        }
+        let numpy_header = self.numpy_header.as_ref().map(NumpyHeader::to_string);
+
+        let mut items = vec![
+            (item::DESCRIPTOR_NAME, self.name.as_bytes()),
+            (item::DESCRIPTOR_DESCRIPTION, self.description.as_bytes()),
+            (item::DESCRIPTOR_FORMAT, &format),
+            (item::DESCRIPTOR_SHAPE, &shape),
+        ];
+        items.extend(numpy_header.iter().map(|text| (item::DESCRIPTOR_DTYPE, text.as_bytes())));
+        Ok(emit(flavour, self.id, &items))
+    }
+
+    /// Reads the bytes of item 0x05.
+    ///
+    /// # Errors
+    ///
+    /// If they are not a whole packet, or name no item.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
+        let packet = Packet::parse(bytes)?;
+        let flavour = packet.header().flavour;
+        let payload = packet.payload();
+        let mut ends: Vec<u64> = packet
+            .item_pointers()
+            .filter(|pointer| !pointer.is_immediate())
+            .map(|pointer| pointer.value(flavour))
+            .chain([payload.len() as u64])
+            .collect();
+        ends.sort_unstable();
+
+        let mut descriptor = Self::default();
+        let mut pointers = packet.item_pointers().peekable();
+        while let Some(pointer) = pointers.next() {
+            let value = pointer.value(flavour);
+            if pointer.is_immediate() {
+                if pointer.id(flavour) == item::DESCRIPTOR_ID {
+                    descriptor.id = value;
+                }
+                continue;
+            }
+            // Where several items start at one place all but the last are empty.
+            let empty =
+                pointers.peek().is_some_and(|p| !p.is_immediate() && p.value(flavour) == value);
+            let end = match empty {
+                true => value,
+                false => ends.iter().copied().find(|&end| end > value).unwrap_or(value),
+            };
+            let content = usize::try_from(value)
+                .ok()
+                .zip(usize::try_from(end).ok())
+                .and_then(|(start, end)| payload.get(start..end))
+                .ok_or(DescriptorError::Address { id: pointer.id(flavour), address: value })?;
+            match pointer.id(flavour) {
+                item::DESCRIPTOR_NAME => descriptor.name = text(content),
+                item::DESCRIPTOR_DESCRIPTION => descriptor.description = text(content),
+                item::DESCRIPTOR_FORMAT => {
+                    descriptor.format = content
+                        .chunks_exact(field_len(flavour))
+                        .map(|field| Field::new(field[0], read_be(&field[1..]) as u32))
+                        .collect();
+                }
+                item::DESCRIPTOR_SHAPE => {
+                    descriptor.shape = content
+                        .chunks_exact(dimension_len(flavour))
+                        .map(|dimension| (dimension[0] & 1 == 0).then(|| read_be(&dimension[1..])))
+                        .collect();
+                }
+                item::DESCRIPTOR_DTYPE => descriptor.numpy_header = Some(parse_numpy(content)?),
+                _ => {}
+            }
+        }
+        if descriptor.id == 0 {
+            return Err(DescriptorError::NoId);
+        }
+        Ok(descriptor)
+    }
+}
+
+fn emit(flavour: Flavour, id: u64, items: &[(u64, &[u8])]) -> Vec<u8> {
+    let len: usize = items.iter().map(|(_, content)| content.len()).sum();
+    let mut packet = vec![0; HEADER_LEN];
+    PacketHeader {
+        flavour,
+        item_pointers: 1 + items.len() as u16,
+        heap_cnt: 1,
+        heap_length: len as u64,
+        payload_offset: 0,
+        payload_length: len as u64,
+    }
+    .emit(&mut packet);
+    let pointer = ItemPointer::immediate(flavour, item::DESCRIPTOR_ID, id);
+    packet.extend(pointer.to_be_bytes());
+    let mut address = 0;
+    for (id, content) in items {
+        packet.extend(ItemPointer::addressed(flavour, *id, address).to_be_bytes());
+        address += content.len() as u64;
+    }
+    for (_, content) in items {
+        packet.extend_from_slice(content);
+    }
+    packet
+}
+
+/// Reads the dictionary of a numpy header, whose keys may come in any order.
+fn parse_numpy(content: &[u8]) -> Result<NumpyHeader, DescriptorError> {
+    let wrong = || DescriptorError::NumpyHeader(text(content));
+    let source = std::str::from_utf8(content).map_err(|_| wrong())?;
+    let value = |key: &str| {
+        let quoted = [format!("'{key}'"), format!("\"{key}\"")];
+        let at = quoted.iter().find_map(|key| Some(source.find(key.as_str())? + key.len()))?;
+        let rest = source[at..].trim_start().strip_prefix(':')?.trim_start();
+        Some(&rest[..literal_len(rest)?])
+    };
+    let shape = value("shape").ok_or_else(wrong)?;
+    let shape = shape.strip_prefix('(').and_then(|s| s.strip_suffix(')')).ok_or_else(wrong)?;
+    Ok(NumpyHeader {
+        descr: value("descr").ok_or_else(wrong)?.to_owned(),
+        fortran_order: match value("fortran_order") {
+            Some("True") => true,
+            Some("False") => false,
+            _ => return Err(wrong()),
+        },
+        shape: shape
+            .split(',')
+            .map(str::trim)
+            .filter(|dimension| !dimension.is_empty())
+            .map(|dimension| dimension.parse().map_err(|_| wrong()))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// How many bytes the Python literal at the start of `source` has: up to a comma or brace outside
+/// of brackets and quotes.
+fn literal_len(source: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for (index, byte) in source.bytes().enumerate() {
+        match (quote, byte) {
+            (Some(open), _) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'(' | b'[') => depth += 1,
+            (None, b')' | b']') => depth = depth.checked_sub(1)?,
+            (None, b',' | b'}') if depth == 0 => return Some(source[..index].trim_end().len()),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+fn push_be(out: &mut Vec<u8>, value: u64, len: usize) {
+    out.extend_from_slice(&value.to_be_bytes()[ITEM_POINTER_LEN - len..]);
+}
+
+fn read_be(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
+/// Bytes of a format field: one for the code, the rest as wide as an item identifier.
+const fn field_len(flavour: Flavour) -> usize {
+    1 + ITEM_POINTER_LEN - flavour.address_bytes()
+}
+
+/// Bytes of a dimension: one that says whether it is variable, the rest as wide as an address.
+const fn dimension_len(flavour: Flavour) -> usize {
+    1 + flavour.address_bytes()
+}
+
+/// Why a descriptor cannot be sent or read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DescriptorError {
+    /// The identifier does not fit.
+    #[error("item identifier {id:#x} is not in 1..={max:#x}, the range of SPEAD-{flavour}", max = flavour.max_id())]
+    Id {
+        /// The identifier.
+        id: u64,
+        /// The flavour asked for.
+        flavour: Flavour,
+    },
+    /// Name or description has characters that receivers do not decode.
+    #[error("item {id:#x}: `{text}` is not ASCII, which SPEAD's names and descriptions are")]
+    NotAscii {
+        /// The item described.
+        id: u64,
+        /// The text.
+        text: String,
+    },
+    /// A format field is none that receivers know.
+    #[error("item {id:#x}: format ('{code}', {bits}) is not one of u, i, f, b, c with 1 or more bits", code = field.code.escape_ascii(), bits = field.bits)]
+    Format {
+        /// The item described.
+        id: u64,
+        /// The field.
+        field: Field,
+    },
+    /// A dimension is larger than an address of the flavour.
+    #[error("item {id:#x}: a dimension exceeds what SPEAD-{flavour} can say")]
+    Shape {
+        /// The item described.
+        id: u64,
+        /// The flavour asked for.
+        flavour: Flavour,
+    },
+    /// The descriptor is not a packet.
+    #[error("a descriptor is not a SPEAD packet: {0}")]
+    Packet(#[from] ParseError),
+    /// A part of the descriptor starts after its end.
+    #[error("part {id:#x} of a descriptor starts at {address}, after the descriptor's end")]
+    Address {
+        /// Which part.
+        id: u64,
+        /// Where it says it starts.
+        address: u64,
+    },
+    /// The numpy header is no dictionary of `descr`, `fortran_order` and `shape`.
+    #[error("`{0}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., 'shape': ...}}")]
+    NumpyHeader(String),
+    /// The descriptor does not say which item it describes.
+    #[error("a descriptor does not say which item it describes")]
+    NoId,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What spead2 4.5.1 makes of the descriptor (a heap of flavour 64-48, its header cut off).
+    #[test]
+    fn format_descriptor_is_that_of_spead2() {
+        let descriptor = Descriptor {
+            id: 0x3300,
+            name: "adc".into(),
+            description: "desc".into(),
+            format: vec![Field::new(b'u', 10), Field::new(b'c', 8)],
+            shape: vec![Some(3), None],
+            numpy_header: None,
+        };
+        let expected = b"S\x04\x02\x06\0\0\0\x09\x80\x01\0\0\0\0\0\x01\x80\x02\0\0\0\0\0\x1b\
+            \x80\x03\0\0\0\0\0\0\x80\x04\0\0\0\0\0\x1b\x80\x14\0\0\0\0\x33\0\0\x10\0\0\0\0\0\0\
+            \0\x11\0\0\0\0\0\x03\0\x13\0\0\0\0\0\x07\0\x12\0\0\0\0\0\x0d\
+            adcdescu\0\x0ac\0\x08\0\0\0\0\0\0\x03\x01\0\0\0\0\0\0";
+        assert_eq!(descriptor.encode(Flavour::SPEAD_64_48).unwrap(), expected);
+        assert_eq!(Descriptor::decode(expected).unwrap(), descriptor);
+    }
+
+    /// Likewise, of flavour 64-40.
+    #[test]
+    fn numpy_descriptor_is_that_of_spead2() {
+        let descriptor = Descriptor {
+            id: 0x3300,
+            name: "adc".into(),
+            description: "desc".into(),
+            numpy_header: Some(NumpyHeader::new("|i1", &[3])),
+            ..Descriptor::default()
+        };
+        let encoded = descriptor.encode(Flavour::SPEAD_64_40).unwrap();
+        let header = b"adcdesc{'descr': '|i1', 'fortran_order': False, 'shape': (3,)}";
+        assert!(encoded.ends_with(header));
+        assert_eq!(Descriptor::decode(&encoded).unwrap(), descriptor);
+    }
+
+    #[test]
+    fn numpy_headers_are_read_whatever_their_order() {
+        let header = parse_numpy(
+            b"{'shape': (2, 3), 'fortran_order': True, 'descr': [('a', '<f4'), ('b', '|u1')]}",
+        );
+        assert_eq!(
+            header.unwrap(),
+            NumpyHeader {
+                descr: "[('a', '<f4'), ('b', '|u1')]".into(),
+                fortran_order: true,
+                shape: vec![2, 3],
+            }
+        );
+        for wrong in ["", "{}", "{'descr': '<f4', 'fortran_order': 0, 'shape': ()}", "{'descr':"] {
+            assert!(parse_numpy(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let descriptor = Descriptor { id: 1 << 23, ..Descriptor::default() };
+        let flavour = Flavour::SPEAD_64_40;
+        assert!(matches!(descriptor.encode(flavour), Err(DescriptorError::Id { .. })));
+        let descriptor = Descriptor { id: 1, name: "µ".into(), ..Descriptor::default() };
+        assert!(matches!(descriptor.encode(flavour), Err(DescriptorError::NotAscii { .. })));
+        for field in [Field::new(b'x', 8), Field::new(b'u', 0), Field::new(b'u', 1 << 24)] {
+            let descriptor = Descriptor { id: 1, format: vec![field], ..Descriptor::default() };
+            assert!(matches!(descriptor.encode(flavour), Err(DescriptorError::Format { .. })));
+        }
+        let descriptor = Descriptor { id: 1, shape: vec![Some(1 << 40)], ..Descriptor::default() };
+        assert!(matches!(descriptor.encode(flavour), Err(DescriptorError::Shape { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn decode_reads_what_encode_wrote(
+            bytes in 2_u8..=6,
+            id in 1_u64..0x7fff,
+            name in "[ -~]{0,20}",
+            description in "[ -~]{0,40}",
+            format in vec((prop::sample::select(b"uifbc".to_vec()), 1_u32..65536), 0..4),
+            shape in vec(prop::option::of(0_u64..65536), 0..4),
+            numpy in prop::option::of(vec(0_u64..1000, 0..4)),
+        ) {
+            let descriptor = Descriptor {
+                id,
+                name,
+                description,
+                format: format.into_iter().map(|(code, bits)| Field::new(code, bits)).collect(),
+                shape,
+                numpy_header: numpy.map(|shape| NumpyHeader::new("<f4", &shape)),
+            };
+            let encoded = descriptor.encode(Flavour::new(bytes * 8).unwrap()).unwrap();
+            prop_assert_eq!(Descriptor::decode(&encoded).unwrap(), descriptor);
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(mut payload in vec(any::<u8>(), 0..200), pointers in vec(any::<u64>(), 0..9)) {
+            let mut packet = vec![0; HEADER_LEN];
+            PacketHeader {
+                flavour: Flavour::SPEAD_64_40,
+                item_pointers: pointers.len() as u16,
+                heap_cnt: 1,
+                heap_length: payload.len() as u64,
+                payload_offset: 0,
+                payload_length: payload.len() as u64,
+            }.emit(&mut packet);
+            for (index, pointer) in pointers.iter().enumerate() {
+                let id = 0x10 + index as u64 % 6;
+                packet.extend((pointer & (1 << 63 | 0xff) | id << 40).to_be_bytes());
+            }
+            packet.append(&mut payload);
+            let _ = Descriptor::decode(&packet);
+        }
+    }
+}
