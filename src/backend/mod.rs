@@ -1,1 +1,192 @@
-//! Under construction.
+//! Ways onto the wire.
+//!
+//! A backend is chosen at run time, so the trait is object-safe: a call through it costs under a
+//! nanosecond, and there is one for each batch. What is done for each packet is inside `post`.
+
+pub mod fault;
+pub mod interface;
+pub mod pcap;
+pub mod udp;
+
+use std::error;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::pacer::Rate;
+use crate::region::{InFlight, Region, Slot};
+
+/// A way onto the wire.
+///
+/// # Safety
+///
+/// An implementation reads the memory of a batch that was posted to it only until it has said
+/// [`Done`] for all packets posted, and not after it is dropped. It never writes it, except for the
+/// headroom.
+#[expect(unsafe_code, reason = "memory safety rests on when a backend stops reading")]
+pub unsafe trait Backend: Send {
+    /// What the backend needs of a region, and what it can do.
+    fn caps(&self) -> Caps;
+
+    /// Prepares for the batches of a region whatever sending needs, once: headers of lower
+    /// protocols, message arrays, work requests. Keeps the region alive.
+    ///
+    /// # Errors
+    ///
+    /// If the region does not suit the backend, or the device has no room.
+    fn register(&mut self, region: &Arc<Region>) -> Result<(), OpenError>;
+
+    /// Hands packets over, with one doorbell, and returns how many, counted from the first.
+    ///
+    /// That may be fewer than asked for, or none: [`Backend::wait`], then post the rest. All that
+    /// were handed over will be [`Done`], in whatever outcome.
+    ///
+    /// # Errors
+    ///
+    /// If nothing more can be sent at all. Errors of single packets come with their [`Done`].
+    fn post(&mut self, batch: &InFlight, packets: Range<u32>) -> Result<u32, SendError>;
+
+    /// Adds what is done since the last call to `done`. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// If nothing more will be done.
+    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError>;
+
+    /// Blocks until a post or a poll may do something, `limit` is over, or for no reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::poll`].
+    fn wait(&mut self, limit: Duration) -> Result<(), SendError>;
+
+    /// Asks that the hardware keep to a rate. True if it does from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the hardware has pacing, and refuses this rate.
+    fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
+        let _ = rate;
+        Ok(false)
+    }
+
+    /// What was done since the backend was opened.
+    fn counters(&self) -> Counters;
+}
+
+/// What a backend needs of a region, and what it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Caps {
+    /// Name, as in `--backend`.
+    pub name: &'static str,
+    /// Bytes before each packet for headers of lower protocols. If 0, packets are adjacent.
+    pub headroom: usize,
+    /// Packets in one message; 1 without segmentation offload.
+    pub segments: u32,
+    /// Bytes of UDP payload in one message.
+    pub message_bytes: u32,
+    /// Packets that may be posted and not done, over all batches.
+    pub max_in_flight: u32,
+    /// Number of destinations.
+    pub flows: u32,
+}
+
+impl Caps {
+    /// The capabilities of a backend that sends packets one by one and needs no headroom.
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            headroom: 0,
+            segments: 1,
+            message_bytes: MAX_UDP_PAYLOAD,
+            max_in_flight: u32::MAX,
+            flows: 1,
+        }
+    }
+}
+
+/// Packets that a backend no longer reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The batch.
+    pub slot: Slot,
+    /// Which of its packets.
+    pub packets: Range<u32>,
+    /// Why they did not go out, if so.
+    pub error: Option<SendError>,
+}
+
+/// What a backend has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Calls that handed packets over: `sendmmsg(2)`, `ibv_post_send(3)`.
+    pub doorbells: u64,
+    /// Messages: UDP segmentation offload makes several packets of one.
+    pub messages: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Messages that the kernel refused to segment, and that were sent packet by packet instead.
+    pub segmentation_refused: u64,
+    /// Times that the backend had no room, and was waited for.
+    pub waits: u64,
+}
+
+/// Why a packet did not go out.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The packet is larger than what the route carries.
+    #[error("a packet of {bytes} bytes exceeds the MTU of the route{}: lower the packet size or --mtu", mtu.map_or(String::new(), |mtu| format!(", {mtu} bytes with IP and UDP headers")))]
+    TooLarge {
+        /// Bytes of UDP payload.
+        bytes: usize,
+        /// The MTU, if known.
+        mtu: Option<u32>,
+    },
+    /// The kernel refused.
+    #[error("{call}: {}", io::Error::from_raw_os_error(*errno))]
+    Os {
+        /// Which call.
+        call: &'static str,
+        /// errno(3).
+        errno: i32,
+    },
+    /// A fault that was asked for: see [`fault`].
+    #[error("injected fault")]
+    Injected,
+    /// The sender was closed before the packet could be sent.
+    #[error("the sender was closed first")]
+    Closed,
+}
+
+/// Why a backend cannot be opened, or does not take a region.
+#[derive(Debug, Error)]
+#[error("{step} ({device}): {source}")]
+pub struct OpenError {
+    /// What was tried, as a phrase: `connect the socket`.
+    pub step: &'static str,
+    /// On what: a device, an interface, a destination, a file.
+    pub device: String,
+    /// What went wrong.
+    pub source: Box<dyn error::Error + Send + Sync>,
+}
+
+impl OpenError {
+    /// An error of `step` on `device`.
+    pub fn new(
+        step: &'static str,
+        device: impl ToString,
+        source: impl Into<Box<dyn error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { step, device: device.to_string(), source: source.into() }
+    }
+}
+
+/// The payload of the largest UDP datagram over IPv4: 65,535 less 20 and 8 bytes of headers. The
+/// kernel holds messages that it is to segment to the same bound.
+pub const MAX_UDP_PAYLOAD: u32 = 65_507;

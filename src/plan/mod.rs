@@ -1,1 +1,17 @@
-//! Under construction.
+//! The immutable geometry of a batch: which packet carries which bytes of which heap.
+//!
+//! A [`Plan`] is made once, from [`HeapSpec`]s, and holds neither addresses nor payload: destinations
+//! are flows, known by index, and where bytes lie is the business of a region.
+
+mod builder;
+mod error;
+mod heap;
+mod packets;
+mod run;
+mod shape;
+
+pub use builder::{Order, PacketSize, PlanBuilder};
+pub use error::PlanError;
+pub use heap::{HeapSpec, Item};
+pub use packets::{Plan, PlannedPacket};
+pub use run::{Run, RunLimits, runs};

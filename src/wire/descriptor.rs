@@ -335,7 +335,9 @@ pub enum DescriptorError {
         address: u64,
     },
     /// The numpy header is no dictionary of `descr`, `fortran_order` and `shape`.
-    #[error("`{0}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., 'shape': ...}}")]
+    #[error(
+        "`{0}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., 'shape': ...}}"
+    )]
     NumpyHeader(String),
     /// The descriptor does not say which item it describes.
     #[error("a descriptor does not say which item it describes")]

@@ -6,6 +6,7 @@ mod descriptor;
 mod spead;
 
 pub use descriptor::{Descriptor, DescriptorError, Field, NumpyHeader};
+pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,
     PacketHeader, ParseError, StreamControl, item,

@@ -66,7 +66,9 @@ impl fmt::Display for Flavour {
 
 /// A text that names no flavour.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is not a SPEAD flavour: expected 64-N with N a multiple of 8 from 8 to 56, such as 64-40 or 64-48")]
+#[error(
+    "`{0}` is not a SPEAD flavour: expected 64-N with N a multiple of 8 from 8 to 56, such as 64-40 or 64-48"
+)]
 pub struct FlavourError(pub String);
 
 impl FromStr for Flavour {
@@ -176,12 +178,12 @@ impl PacketHeader {
             0,
         ]);
         let count = self.item_pointers + HEADER_POINTERS as u16;
-        packet[field::ITEM_COUNT..field::HEAP_CNT].copy_from_slice(&count.to_be_bytes());
+        packet[ITEM_COUNT_OFFSET..HEAP_CNT_OFFSET].copy_from_slice(&count.to_be_bytes());
         for (offset, id, value) in [
-            (field::HEAP_CNT, item::HEAP_CNT, self.heap_cnt),
-            (field::HEAP_LENGTH, item::HEAP_LENGTH, self.heap_length),
-            (field::PAYLOAD_OFFSET, item::PAYLOAD_OFFSET, self.payload_offset),
-            (field::PAYLOAD_LENGTH, item::PAYLOAD_LENGTH, self.payload_length),
+            (HEAP_CNT_OFFSET, item::HEAP_CNT, self.heap_cnt),
+            (HEAP_LENGTH_OFFSET, item::HEAP_LENGTH, self.heap_length),
+            (PAYLOAD_OFFSET_OFFSET, item::PAYLOAD_OFFSET, self.payload_offset),
+            (PAYLOAD_LENGTH_OFFSET, item::PAYLOAD_LENGTH, self.payload_length),
         ] {
             let pointer = ItemPointer::immediate(self.flavour, id, value);
             packet[offset..offset + ITEM_POINTER_LEN].copy_from_slice(&pointer.to_be_bytes());
@@ -300,7 +302,9 @@ pub enum ParseError {
         version: u8,
     },
     /// Identifier and address do not make up 64-bit item pointers.
-    #[error("identifiers of {id} and addresses of {address} bytes do not make 64-bit item pointers")]
+    #[error(
+        "identifiers of {id} and addresses of {address} bytes do not make 64-bit item pointers"
+    )]
     Widths {
         /// Bytes of an identifier.
         id: u8,
@@ -350,26 +354,18 @@ pub mod item {
     pub const DESCRIPTOR_DTYPE: u64 = 0x15;
 }
 
-/// Where the fields of a packet header are that this crate sends.
-pub(crate) mod field {
-    /// Number of item pointers, those of the header included.
-    pub(crate) const ITEM_COUNT: usize = 6;
-    /// Pointer with the heap cnt: what is stamped at each send.
-    pub(crate) const HEAP_CNT: usize = 8;
-    /// Pointer with the length of the heap's payload.
-    pub(crate) const HEAP_LENGTH: usize = 16;
-    /// Pointer with the offset of the packet's payload.
-    pub(crate) const PAYLOAD_OFFSET: usize = 24;
-    /// Pointer with the length of the packet's payload.
-    pub(crate) const PAYLOAD_LENGTH: usize = 32;
-}
-
 /// Bytes of an item pointer.
 pub const ITEM_POINTER_LEN: usize = 8;
 /// Bytes before a packet's first item pointer: magic and the four pointers that all packets have.
 pub const HEADER_LEN: usize = ITEM_POINTER_LEN * (1 + HEADER_POINTERS);
 /// The smallest packet size: a header, one item pointer and eight bytes of payload.
 pub const MIN_PACKET_SIZE: usize = HEADER_LEN + 2 * ITEM_POINTER_LEN;
+/// Where the pointer with the heap cnt is: what is stamped at each send.
+pub(crate) const HEAP_CNT_OFFSET: usize = 8;
+const ITEM_COUNT_OFFSET: usize = 6;
+const HEAP_LENGTH_OFFSET: usize = 16;
+const PAYLOAD_OFFSET_OFFSET: usize = 24;
+const PAYLOAD_LENGTH_OFFSET: usize = 32;
 const HEADER_POINTERS: usize = 4;
 const MAGIC: u8 = 0x53;
 const VERSION: u8 = 4;

@@ -1,0 +1,214 @@
+//! A batch: the right to touch its bytes.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::in_flight::InFlight;
+use super::layout::{Layout, Region};
+use super::payload::{PayloadMut, What};
+use crate::wire::{HEAP_CNT_OFFSET, ITEM_POINTER_LEN, ItemPointer, item};
+
+/// Pre-built heaps in registered memory, idle and ours to fill.
+#[derive(Debug)]
+pub struct Batch {
+    region: Arc<Region>,
+    slot: Slot,
+    /// What each heap is attached to; empty unless the layout is attached.
+    attachments: Vec<Attachment>,
+}
+
+/// Names a batch to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// [`Region::id`] of its region.
+    pub region: u64,
+    /// Which batch of the region.
+    pub batch: u32,
+}
+
+/// Where the payload of a heap lies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attachment {
+    pub(super) source: u32,
+    pub(super) offset: usize,
+}
+
+impl Batch {
+    pub(super) fn new(region: Arc<Region>, slot: Slot) -> Self {
+        let attached = match region.layout() {
+            Layout::Attached => region.plan().heaps() as usize,
+            Layout::Packed | Layout::Split => 0,
+        };
+        Self { region, slot, attachments: vec![Attachment::default(); attached] }
+    }
+
+    /// The region it lies in.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// Which batch it is.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Heaps.
+    pub fn heaps(&self) -> u32 {
+        self.region.plan().heaps()
+    }
+
+    /// The payload of a heap that is filled in: all its items, in order, those that never change
+    /// left out.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap.
+    pub fn payload(&mut self, heap: u32) -> PayloadMut<'_> {
+        PayloadMut::new(self.bytes(), heap, What::Fills(None))
+    }
+
+    /// The payload of one item of a heap; empty if it has no such item, or that is an immediate.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap.
+    pub fn item(&mut self, heap: u32, id: u64) -> PayloadMut<'_> {
+        PayloadMut::new(self.bytes(), heap, What::Fills(Some(id)))
+    }
+
+    /// Copies `bytes` to the start of a heap's payload, and returns how many fitted.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap.
+    pub fn fill(&mut self, heap: u32, bytes: &[u8]) -> usize {
+        self.payload(heap).copy_from(bytes)
+    }
+
+    /// Changes an immediate of a heap. Bits beyond the flavour's are dropped.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap, or it has no such immediate.
+    pub fn set_immediate(&mut self, heap: u32, id: u64, value: u64) {
+        let mut bytes = self.bytes();
+        let plan = bytes.region().plan();
+        let packets = plan.packets_of(heap);
+        let pointer = ItemPointer::immediate(plan.flavour(), id, value).to_be_bytes();
+        let mut found = false;
+        for immediate in plan.shape(heap).immediates.iter().filter(|immediate| immediate.id == id) {
+            found = true;
+            for &(packet, place) in &immediate.places {
+                let start = bytes.region().headers()[packets[packet] as usize] as usize + place;
+                bytes.slice(start..start + pointer.len()).copy_from_slice(&pointer);
+            }
+        }
+        assert!(found, "heap {heap} has no immediate {id:#x}");
+    }
+
+    /// Attaches the payload of a heap to `source`, one of [`Region::sources`], from `offset` bytes on.
+    ///
+    /// Returns false, and leaves the heap as it was, if there are fewer bytes than the heap needs, no
+    /// such source or heap, or another layout.
+    #[must_use = "a heap that could not be attached still has its former payload"]
+    pub fn attach(&mut self, heap: u32, source: u32, offset: usize) -> bool {
+        let Some(attachment) = self.attachments.get_mut(heap as usize) else { return false };
+        let len = self.region.plan().heap_len(heap);
+        let fits = self
+            .region
+            .sources()
+            .get(source as usize)
+            .is_some_and(|memory| memory.file_bytes(offset, len).is_some());
+        if fits {
+            *attachment = Attachment { source, offset };
+        }
+        fits
+    }
+
+    /// Stamps the heap cnts, and gives the bytes away.
+    pub(crate) fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
+        let bytes = self.bytes();
+        let plan = bytes.region().plan();
+        let flavour = plan.flavour();
+        for (&header, &heap) in bytes.region().headers().iter().zip(plan.heap_of_packet()) {
+            let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
+            let pointer = ItemPointer::immediate(flavour, item::HEAP_CNT, cnt).to_be_bytes();
+            // SAFETY: a region lays the header of each packet out within the batch, and the borrow
+            // of the batch makes the access unique. This runs for every packet sent, so the bounds,
+            // which never change, are not checked anew.
+            unsafe {
+                let place = bytes.start.add(header as usize + HEAP_CNT_OFFSET);
+                place.cast::<[u8; ITEM_POINTER_LEN]>().write(pointer);
+            }
+        }
+        InFlight::new(self, heaps)
+    }
+
+    pub(super) fn write_headers(&mut self) {
+        let mut bytes = self.bytes();
+        let plan = bytes.region().plan();
+        for (packet, &start) in plan.packets().iter().zip(bytes.region().headers()) {
+            let header = plan.header(packet);
+            let start = start as usize;
+            bytes.slice(start..start + header.len()).copy_from_slice(header);
+        }
+    }
+
+    pub(super) fn write_constants(&mut self) {
+        let plan = self.region.plan().clone();
+        for heap in 0..plan.heaps() {
+            for (start, constant) in &plan.shape(heap).constants {
+                let what = What::Constant(*start..start + constant.len());
+                PayloadMut::new(self.bytes(), heap, what).copy_from(constant);
+            }
+        }
+    }
+
+    fn bytes(&mut self) -> BatchBytes<'_> {
+        BatchBytes {
+            region: &self.region,
+            start: self.region.start(self.slot.batch),
+            batch: PhantomData,
+        }
+    }
+
+    pub(super) fn attachment(&self, heap: u32) -> Attachment {
+        self.attachments[heap as usize]
+    }
+}
+
+/// The bytes of a batch, headers and payload alike, borrowed from it.
+#[derive(Debug)]
+pub(super) struct BatchBytes<'a> {
+    region: &'a Region,
+    start: *mut u8,
+    batch: PhantomData<&'a mut Batch>,
+}
+
+// SAFETY: as good as a `&mut [u8]`, and a reference to a region, which is `Sync`.
+unsafe impl Send for BatchBytes<'_> {}
+
+impl<'a> BatchBytes<'a> {
+    pub(super) fn region(&self) -> &'a Region {
+        self.region
+    }
+
+    /// Some of the bytes, counted from the start of the batch.
+    pub(super) fn slice(&mut self, range: Range<usize>) -> &mut [u8] {
+        // SAFETY: the slice borrows `self`, so there is no other meanwhile.
+        unsafe { self.split_off(range) }
+    }
+
+    /// Some of the bytes, for as long as the batch is borrowed.
+    ///
+    /// # Safety
+    ///
+    /// No other slice that overlaps it is alive.
+    pub(super) unsafe fn split_off(&mut self, range: Range<usize>) -> &'a mut [u8] {
+        self.region.check(&range);
+        // SAFETY: the range lies within this batch's part of the mapping, which is disjoint from
+        // those of others; there is one `Batch` for each part, and it is borrowed mutably for 'a.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,111 @@
+//! A batch in flight: anyone may read it, nobody may write it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::batch::{Batch, Slot};
+use super::layout::{Layout, Region};
+
+/// A batch whose bytes a backend may read until it is taken back.
+///
+/// It cannot be written: the [`Batch`] that could is inside, and out of reach.
+#[derive(Debug)]
+pub struct InFlight {
+    batch: Batch,
+    heaps: u32,
+}
+
+/// One packet in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketBytes<'a> {
+    /// Headroom, then SPEAD header, then, if packed, payload.
+    pub head: &'a [u8],
+    /// Payload, if it lies elsewhere; else empty.
+    pub tail: &'a [u8],
+}
+
+impl InFlight {
+    pub(super) fn new(batch: Batch, heaps: u32) -> Self {
+        Self { batch, heaps }
+    }
+
+    /// The region it lies in.
+    pub fn region(&self) -> &Arc<Region> {
+        self.batch.region()
+    }
+
+    /// Which batch it is.
+    pub fn slot(&self) -> Slot {
+        self.batch.slot()
+    }
+
+    /// How many of its heaps are to be sent, the first ones.
+    pub fn heaps(&self) -> u32 {
+        self.heaps
+    }
+
+    /// A packet's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the plan has no such packet.
+    pub fn packet(&self, packet: u32) -> PacketBytes<'_> {
+        let region = self.region();
+        let planned = &region.plan().packets()[packet as usize];
+        let header = region.headers()[packet as usize] as usize;
+        let header_end = header + planned.header_len as usize;
+        let start = header - region.headroom();
+        let payload = planned.payload_offset..planned.payload_offset + planned.payload_len;
+        match region.layout() {
+            Layout::Packed => {
+                PacketBytes { head: self.bytes(start..header_end + planned.payload_len), tail: &[] }
+            }
+            Layout::Split => {
+                let heap = region.payload_of_heap(planned.heap);
+                PacketBytes {
+                    head: self.bytes(start..header_end),
+                    tail: self.bytes(heap + payload.start..heap + payload.end),
+                }
+            }
+            Layout::Attached => {
+                let tail = self.source(planned.heap);
+                PacketBytes { head: self.bytes(start..header_end), tail: &tail[payload] }
+            }
+        }
+    }
+
+    /// The payload that a heap is attached to.
+    ///
+    /// # Panics
+    ///
+    /// If the layout is not [`Layout::Attached`], or there is no such heap.
+    pub fn source(&self, heap: u32) -> &[u8] {
+        let region = self.region();
+        let attachment = self.batch.attachment(heap);
+        region.sources()[attachment.source as usize]
+            .file_bytes(attachment.offset, region.plan().heap_len(heap))
+            .expect("attach() has checked the range")
+    }
+
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        let region = self.region();
+        region.check(&range);
+        // SAFETY: the range lies within the batch. Writing takes `&mut Batch`, and that is inside
+        // this very object until `reclaim`, which takes it by value: so nobody writes while the
+        // borrow lasts.
+        unsafe {
+            let start = region.start(self.slot().batch).add(range.start);
+            std::slice::from_raw_parts(start, range.len())
+        }
+    }
+
+    /// Takes the batch back.
+    ///
+    /// # Safety
+    ///
+    /// Every backend that it was posted to is done with all packets posted, or was dropped: nothing
+    /// reads the memory any more.
+    pub unsafe fn reclaim(self) -> Batch {
+        self.batch
+    }
+}

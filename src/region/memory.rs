@@ -1,0 +1,199 @@
+//! Memory from the kernel: anonymous, on huge pages where there are any, or a mapped file.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::unistd::{SysconfVar, sysconf};
+use thiserror::Error;
+
+/// A mapping that stays where it is until it is dropped.
+///
+/// Held as a raw pointer: a `Box` or `Vec` asserts that its owner alone accesses the bytes, which is
+/// false while a device reads them.
+pub struct Memory {
+    map: Option<MmapRaw>,
+    len: usize,
+    pages: Pages,
+}
+
+/// What backs a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pages {
+    /// Anonymous memory on pages of this many bytes.
+    Anonymous(usize),
+    /// Anonymous memory on reserved huge pages of this many bytes.
+    Huge(usize),
+    /// A file, read-only.
+    File,
+}
+
+impl fmt::Display for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous(size) => write!(f, "{} KiB pages", size >> 10),
+            Self::Huge(size) => write!(f, "{} MiB huge pages", size >> 20),
+            Self::File => f.write_str("a mapped file"),
+        }
+    }
+}
+
+impl Memory {
+    /// At least `len` bytes of zeros, on huge pages if enough of them are reserved.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no memory to give.
+    pub fn anonymous(len: usize) -> Result<Self, MemoryError> {
+        let huge_len = len.next_multiple_of(HUGE_PAGE);
+        // Smaller mappings would waste most of a huge page, which are few.
+        if len >= HUGE_PAGE / 2
+            && let Ok(map) =
+                MmapOptions::new().len(huge_len).huge(Some(HUGE_PAGE_BITS)).populate().map_anon()
+        {
+            return Ok(Self::from_map(map.into(), huge_len, Pages::Huge(HUGE_PAGE)));
+        }
+        let page = page_size();
+        let len = len.max(1).next_multiple_of(page);
+        let map = MmapOptions::new()
+            .len(len)
+            .populate()
+            .map_anon()
+            .map_err(|source| MemoryError::Allocate { len, source })?;
+        Ok(Self::from_map(map.into(), len, Pages::Anonymous(page)))
+    }
+
+    /// A whole file, mapped read-only.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened or mapped, as pipes cannot.
+    pub fn file(path: &Path) -> Result<Self, MemoryError> {
+        let error = |source| MemoryError::Map { path: path.into(), source };
+        let file = File::open(path).map_err(error)?;
+        let metadata = file.metadata().map_err(error)?;
+        if !metadata.is_file() {
+            return Err(error(io::Error::other("not a regular file")));
+        }
+        let len = usize::try_from(metadata.len())
+            .map_err(|_| error(io::ErrorKind::FileTooLarge.into()))?;
+        if len == 0 {
+            // mmap(2) has no empty mappings.
+            return Ok(Self { map: None, len, pages: Pages::File });
+        }
+        let map = MmapOptions::new().len(len).map_raw_read_only(&file).map_err(error)?;
+        Ok(Self::from_map(map, len, Pages::File))
+    }
+
+    fn from_map(map: MmapRaw, len: usize, pages: Pages) -> Self {
+        Self { map: Some(map), len, pages }
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none, as in an empty file.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What backs the memory.
+    pub fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// The first byte; for registration with a device.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.map.as_ref().map_or(std::ptr::dangling(), MmapRaw::as_ptr)
+    }
+
+    /// Likewise; writing through it is undefined for a file.
+    pub(super) fn as_mut_ptr(&self) -> *mut u8 {
+        self.map.as_ref().map_or(std::ptr::dangling_mut(), MmapRaw::as_mut_ptr)
+    }
+
+    /// Some bytes of a mapped file; `None` if the mapping is no file, or ends before.
+    pub fn file_bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        let within = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        // SAFETY: the range is within the mapping, which nobody writes: it is read-only. Should
+        // another process change the file, the bytes change; they carry no invariant.
+        (within && self.pages == Pages::File)
+            .then(|| unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset), len) })
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("len", &self.len).field("pages", &self.pages).finish()
+    }
+}
+
+/// Bytes of an ordinary page.
+fn page_size() -> usize {
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as usize)
+}
+
+/// Why there is no memory.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The kernel has none.
+    #[error("cannot allocate {len} bytes: {source}")]
+    Allocate {
+        /// Bytes asked for.
+        len: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file cannot be mapped.
+    #[error("cannot map {}: {source}", path.display())]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The huge pages of x86-64, and of aarch64 with 4 KiB base pages.
+const HUGE_PAGE_BITS: u8 = 21;
+const HUGE_PAGE: usize = 1 << HUGE_PAGE_BITS;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn anonymous_memory_is_whole_pages() {
+        let memory = Memory::anonymous(5000).unwrap();
+        assert_eq!(memory.len() % page_size(), 0);
+        assert!(memory.len() >= 5000);
+        assert_eq!(memory.pages(), Pages::Anonymous(page_size()));
+        assert_eq!(memory.file_bytes(0, 1), None);
+    }
+
+    #[test]
+    fn a_file_is_read_within_its_bounds() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        assert!(Memory::file(file.path()).unwrap().is_empty());
+        file.write_all(b"doorbell").unwrap();
+        let memory = Memory::file(file.path()).unwrap();
+        assert_eq!(memory.file_bytes(4, 4), Some(&b"bell"[..]));
+        assert_eq!(memory.file_bytes(4, 5), None);
+        assert_eq!(memory.file_bytes(usize::MAX, 2), None);
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_named() {
+        let error = Memory::file(Path::new("/nonexistent/samples.raw")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot map /nonexistent/samples.raw: "), "{error}");
+        assert!(Memory::file(Path::new("/dev/null")).is_err());
+    }
+}
