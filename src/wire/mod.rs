@@ -1,1 +1,5 @@
-//! Under construction.
+//! Bytes on the wire, one protocol a file: views that take them apart, headers that emit them.
+//!
+//! Nothing here does I/O, allocates per packet, or knows about time.
+
+pub mod checksum;
