@@ -3,3 +3,7 @@
 //! Nothing here does I/O, allocates per packet, or knows about time.
 
 pub mod checksum;
+pub mod ethernet;
+pub mod ipv4;
+pub mod ipv6;
+pub mod udp;
