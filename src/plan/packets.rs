@@ -145,21 +145,23 @@ impl Plan {
     /// The packets of the first `heaps` heaps, as ranges of [`Plan::packets`].
     ///
     /// One range in serial order; round robin takes one for each round that the other heaps take
-    /// part in. The iterator allocates nothing.
+    /// part in.
     pub fn packets_of_first(&self, heaps: u32) -> impl Iterator<Item = Range<u32>> + '_ {
-        let heap_of = &self.heap_of_packet;
-        let mut next = 0;
-        std::iter::from_fn(move || {
-            let start = next + heap_of[next..].iter().position(|&heap| heap < heaps)?;
-            next = match heaps >= self.heaps() {
-                true => heap_of.len(),
-                false => heap_of[start..]
-                    .iter()
-                    .position(|&heap| heap >= heaps)
-                    .map_or(heap_of.len(), |len| start + len),
-            };
-            Some(start as u32..next as u32)
+        std::iter::successors(self.next_packets(heaps, 0), move |range| {
+            self.next_packets(heaps, range.end)
         })
+    }
+
+    /// The first range of packets of the first `heaps` heaps that is not before packet `from`.
+    pub(crate) fn next_packets(&self, heaps: u32, from: u32) -> Option<Range<u32>> {
+        let rest = &self.heap_of_packet[from as usize..];
+        if heaps >= self.heaps() {
+            return (!rest.is_empty()).then(|| from..from + rest.len() as u32);
+        }
+        let start = rest.iter().position(|&heap| heap < heaps)?;
+        let len = rest[start..].iter().position(|&heap| heap >= heaps);
+        let end = len.map_or(rest.len(), |len| start + len);
+        Some(from + start as u32..from + end as u32)
     }
 
     pub(crate) fn shape(&self, heap: u32) -> &Shape {

@@ -126,6 +126,19 @@ impl Batch {
         fits
     }
 
+    /// The bytes before a packet that are a backend's own.
+    ///
+    /// # Panics
+    ///
+    /// If the plan has no such packet.
+    pub fn headroom(&mut self, packet: u32) -> &mut [u8] {
+        let bytes = self.bytes();
+        let header = bytes.region.headers()[packet as usize] as usize;
+        let range = header - bytes.region.headroom()..header;
+        // SAFETY: the only slice there is.
+        unsafe { { bytes }.split_off(range) }
+    }
+
     /// Stamps the heap cnts, and gives the bytes away.
     pub(crate) fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
         let bytes = self.bytes();
