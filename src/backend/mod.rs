@@ -4,6 +4,7 @@
 //! nanosecond, and there is one for each batch. What is done for each packet is inside `post`.
 
 pub mod fault;
+pub mod gate;
 pub mod interface;
 pub mod pcap;
 pub mod udp;

@@ -33,6 +33,12 @@ pub struct Plan {
     /// The packets heap by heap, and where in that list each heap starts.
     packets_by_heap: Vec<u32>,
     first_of_heap: Vec<u32>,
+    /// Bytes of SPEAD of all packets.
+    bytes: u64,
+}
+
+fn bytes(packets: &[PlannedPacket]) -> u64 {
+    packets.iter().map(|packet| packet.len() as u64).sum()
 }
 
 /// One packet of a plan.
@@ -94,6 +100,7 @@ impl Plan {
             order,
             flows,
             heap_of_packet: packets.iter().map(|packet| packet.heap).collect(),
+            bytes: bytes(&packets),
             shapes,
             shape_of_heap,
             packets,
@@ -150,6 +157,15 @@ impl Plan {
         std::iter::successors(self.next_packets(heaps, 0), move |range| {
             self.next_packets(heaps, range.end)
         })
+    }
+
+    /// Bytes of SPEAD that the first `heaps` heaps have, headers included.
+    pub fn bytes_of_first(&self, heaps: u32) -> u64 {
+        if heaps >= self.heaps() {
+            return self.bytes;
+        }
+        let ranges = self.packets_of_first(heaps);
+        ranges.map(|range| bytes(&self.packets[range.start as usize..range.end as usize])).sum()
     }
 
     /// The first range of packets of the first `heaps` heaps that is not before packet `from`.
