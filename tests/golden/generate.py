@@ -51,7 +51,9 @@ def main() -> None:
 
 def specs():
     """The heaps: a few that sit on an edge each, then generated ones."""
-    yield from edges()
+    for spec in edges():
+        assert spead2_is_oracle(spec), spec
+        yield spec
     rng = SplitMix64(SEED)
     made = 0
     while made < GENERATED:
@@ -71,8 +73,8 @@ def edges():
         yield heap(bits, 1472, top, [{"kind": "start"}, {"kind": "stop"}])
         yield heap(bits, 1472, 2, [{"kind": "immediate", "id": max_id(bits), "value": top}])
         # The longest item that travels in its pointer, and one byte more.
-        yield heap(bits, 64, 3, [payload(9, bits // 8, 1), payload(10, bits // 8 + 1, 2)])
-        yield heap(bits, 64, 4, [payload(9, bits // 8, 3, allow_immediate=False), payload(10, 0, 4)])
+        yield heap(bits, 72, 3, [payload(9, bits // 8, 1), payload(10, bits // 8 + 1, 2)])
+        yield heap(bits, 72, 4, [payload(9, bits // 8, 3, allow_immediate=False), payload(10, 0, 4)])
         # One packet exactly full, and one byte more.
         yield heap(bits, 1472, 5, [payload(9, 1472 - 48, 5)])
         yield heap(bits, 1472, 6, [payload(9, 1472 - 47, 6)])
