@@ -160,7 +160,9 @@ def payload(id: int, size: int, seed: int, allow_immediate: bool = True) -> dict
     return {"kind": "payload", "id": id, "size": size, "seed": seed, "allow_immediate": allow_immediate}
 
 
-def descriptor(id: int, name: str, description: str, format: list, shape: list, numpy_header: str | None = None) -> dict:
+def descriptor(
+    id: int, name: str, description: str, format: list, shape: list, numpy_header: str | None = None
+) -> dict:
     return {
         "kind": "descriptor",
         "id": id,

@@ -104,7 +104,8 @@ class Receiver:
     def _received(self, heap: spead2.recv.Heap | spead2.recv.IncompleteHeap) -> ReceivedHeap:
         if isinstance(heap, spead2.recv.IncompleteHeap):
             raise AssertionError(
-                f"heap {heap.cnt} is incomplete: {heap.received_length} of {heap.heap_length} bytes; {self._statistics()}"
+                f"heap {heap.cnt} is incomplete: {heap.received_length} of {heap.heap_length} bytes; "
+                + self._statistics()
             )
         items = [item for item in heap.get_items() if item.id > spead2.STREAM_CTRL_ID]
         descriptors = tuple(descriptor.id for descriptor in heap.get_descriptors())
