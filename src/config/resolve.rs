@@ -24,6 +24,15 @@ impl Config {
         let backend = backend(options.backend, &stream)?;
         Ok(Self { stream, heap, source, batch, pacing, backend })
     }
+
+    /// Whether udp can do all that is asked: [`Config::from_options`] sees to it where udp is named,
+    /// this is for where `auto` comes down to it.
+    ///
+    /// # Errors
+    /// A key that only backends which build frames can serve.
+    pub fn served_by_udp(&self) -> Result<(), ConfigError> {
+        served_by_udp(&self.stream, self.backend.device.as_deref())
+    }
 }
 
 fn stream(options: StreamOptions) -> Result<StreamConfig, ConfigError> {
@@ -271,20 +280,10 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         (BackendKind::Verbs, None) => BackendChoice::Verbs,
         (BackendKind::Udp, None) => BackendChoice::Udp,
     };
-    let frames_only = [
-        (VLAN, stream.vlan.is_some()),
-        (DST_MAC, stream.dst_mac.is_some()),
-        (DEVICE, options.device.is_some()),
-    ];
-    if let (BackendKind::Udp, Some((key, _))) = (kind, frames_only.iter().find(|(_, given)| *given))
-    {
-        let hint = format!(
-            "with udp the kernel builds the frames; drop {}, or choose a backend that builds them itself, such as pcap",
-            key.name()
-        );
-        return Err(ConfigError::conflict(*key, BACKEND, hint));
+    if kind == BackendKind::Udp {
+        served_by_udp(stream, options.device.as_deref())?;
     }
-    if let (BackendKind::Pcap | BackendKind::Verbs, true) = (kind, stream.to.is_empty()) {
+    if kind == BackendKind::Verbs && stream.to.is_empty() {
         let hint =
             "only udp reaches the receiver on loopback that stands in for it; give HOST:PORT";
         return Err(ConfigError::missing(TO, hint));
@@ -308,6 +307,21 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         }
     }
     Ok(BackendConfig { choice, interface: options.interface, device: options.device })
+}
+
+fn served_by_udp(stream: &StreamConfig, device: Option<&str>) -> Result<(), ConfigError> {
+    let frames_only = [
+        (VLAN, stream.vlan.is_some()),
+        (DST_MAC, stream.dst_mac.is_some()),
+        (DEVICE, device.is_some()),
+    ];
+    let Some((key, _)) = frames_only.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+    let hint = format!(
+        "with udp the kernel builds the frames; drop {}, or choose a backend that builds them \
+         itself, such as pcap",
+        key.name()
+    );
+    Err(ConfigError::conflict(key, BACKEND, hint))
 }
 
 fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {

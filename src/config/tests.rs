@@ -137,6 +137,7 @@ fn the_effective_configuration_reads_back() {
         "--source a.npy",
         "--source - --heaps 18446744073709551615",
         "--backend udp --to host:1 --ttl 0",
+        "--backend pcap --pcap a.pcap",
     ] {
         let config = config(line);
         assert_eq!(printed_and_read(&config), config);
@@ -272,7 +273,6 @@ fn what_cannot_be_sent_names_its_keys() {
             "backend.pcap (--pcap) = ``: ",
             "give the capture file a name",
         ),
-        ("--backend pcap --pcap a.pcap", "stream.to (--to) is missing: ", "give HOST:PORT"),
         ("--backend verbs", "stream.to (--to) is missing: ", "give HOST:PORT"),
         (
             "--backend udp --vlan 5",
@@ -302,6 +302,16 @@ fn what_cannot_be_sent_names_its_keys() {
     }
     let empty = Config::from_options(file("heap.items = []").unwrap()).unwrap_err().to_string();
     assert!(empty.starts_with("heap.items (--items) = []: give an item"), "{empty}");
+}
+
+#[test]
+fn what_udp_cannot_do_is_refused_when_auto_comes_down_to_it() {
+    assert_eq!(config("").served_by_udp(), Ok(()));
+    for (line, key) in [("--vlan 5", "stream.vlan"), ("--device mlx5_0", "backend.device")] {
+        let message = config(line).served_by_udp().unwrap_err().to_string();
+        assert!(message.starts_with(key), "{message}");
+        assert!(message.contains(&format!("drop {key}, or")), "{message}");
+    }
 }
 
 #[test]
