@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
-use doorbell::pacer::Rate;
 use doorbell::plan::Plan;
 use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
 use doorbell::region::{Batch, Layout, Region};
@@ -112,7 +111,7 @@ impl Listener {
                 .iter()
                 .map(|item| (item.descriptor.id, item.size))
                 .collect(),
-            first_cnt: stream.config.stream.cnt_start,
+            first_cnt: stream.first_data_cnt(),
             cnt_step: stream.config.stream.cnt_step,
             heaps: stream.heaps,
             verifier: stream.source.verifier(),
@@ -161,19 +160,13 @@ impl Run {
     ) -> Result<Self, Failure> {
         let stream_config = &stream.config.stream;
         sender.number_heaps(stream_config.cnt_start, stream_config.cnt_step);
-        let pacing = &stream.config.pacing;
-        if let Some(rate) = pacing.rate.filter(|_| pacing.mode != PacingMode::None) {
-            if pacing.mode == PacingMode::Hardware {
-                return Err(Failure::Usage(format!(
-                    "pacing.mode (--pacing): {} has no pacing by hardware; use software",
-                    stream.backend
-                )));
-            }
-            sender.pace(Some(Rate {
-                bits_per_second: rate.bits_per_second(),
-                burst: u32::try_from(pacing.burst.bytes()).unwrap_or(u32::MAX),
-            }));
+        if stream.config.pacing.mode == PacingMode::Hardware {
+            return Err(Failure::Usage(format!(
+                "pacing.mode (--pacing): {} has no pacing by hardware; use software",
+                stream.backend
+            )));
         }
+        sender.pace(stream.config.pacing.rate);
         let mut one = |plan: &Arc<Plan>| {
             sender.allocate(plan, Layout::Packed, 1, Vec::new()).map(|mut batches| batches.pop())
         };

@@ -8,12 +8,12 @@ use doorbell::backend::pcap::{Pcap, PcapConfig};
 use doorbell::backend::udp::{self, Udp, UdpConfig};
 use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError};
 use doorbell::config::{
-    self, BackendChoice, Config, DescriptorPlacement, GroupMode, HeapContent, SourceKind,
+    self, BackendChoice, Config, DescriptorPlacement, HeapContent, SourceKind,
 };
-use doorbell::plan::{HeapSpec, Order, PacketSize, Plan, PlanError, RunLimits};
+use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError, RunLimits};
 use doorbell::region::Layout;
 use doorbell::source::{Npy, Pattern, Random, RawFile, Source, SourceItem, Stdin};
-use doorbell::wire::ethernet::{EtherType, Vlan};
+use doorbell::wire::ethernet::EtherType;
 use doorbell::wire::frame::FrameHeader;
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
@@ -52,7 +52,7 @@ impl Stream {
             false => resolve(&config)?,
         };
         let source = open_source(&config)?;
-        let (backend, reason) = choose(&config.backend.choice)?;
+        let (backend, reason) = choose(&config)?;
         let mtu = match (config.stream.mtu, &config.backend.choice) {
             (Some(mtu), _) => mtu,
             // A capture needs no route; where there is one, it shows what that would carry.
@@ -76,7 +76,8 @@ impl Stream {
             && !attached
             && source.heap_len() > 0;
         let packet_limit = udp::max_packet_size(mtu, &destinations[0]);
-        let planner = Planner::new(&config, flows, mtu, packet_limit)?;
+        let size = config.stream.packet_size_within(mtu, destinations[0].is_ipv6())?;
+        let planner = Planner { config: &config, size, flows };
         let timestamp = timestamp_descriptor(&config);
         let descriptors = source
             .items()
@@ -115,14 +116,24 @@ impl Stream {
         })
     }
 
+    /// Heap cnt of data heap 0.
+    pub fn first_data_cnt(&self) -> u64 {
+        let stream = &self.config.stream;
+        let before = match self.first_data_heap {
+            0 => u64::from(self.start.heaps()),
+            _ => 0,
+        };
+        stream.cnt_start.wrapping_add(stream.cnt_step.wrapping_mul(before))
+    }
+
     /// What a message to the kernel can hold, and the bytes before each packet.
     pub fn message_limits(&self) -> (RunLimits, usize) {
         let bytes = MAX_UDP_PAYLOAD;
         match &self.config.backend.choice {
             BackendChoice::Pcap(_) => {
                 let ethertype = EtherType::of(self.destinations[0].ip());
-                let vlan = self.config.stream.vlan.and_then(|id| Vlan::new(id, 0).ok());
-                (RunLimits { segments: 1, bytes }, FrameHeader::len_for(ethertype, vlan))
+                let headroom = FrameHeader::len_for(ethertype, self.config.stream.vlan);
+                (RunLimits { segments: 1, bytes }, headroom)
             }
             _ => (RunLimits { segments: udp::MAX_SEGMENTS, bytes }, 0),
         }
@@ -144,11 +155,7 @@ impl Stream {
                 pcap.source.set_ip(*ip);
             }
         }
-        pcap.vlan = stream
-            .vlan
-            .map(|id| Vlan::new(id, 0))
-            .transpose()
-            .map_err(|source| OpenError::new("tag frames", "stream.vlan", source))?;
+        pcap.vlan = stream.vlan;
         Ok(pcap)
     }
 }
@@ -163,31 +170,13 @@ struct Planner<'a> {
     flows: u32,
 }
 
-impl<'a> Planner<'a> {
-    fn new(config: &'a Config, flows: u32, mtu: u32, limit: usize) -> Result<Self, Failure> {
-        let size = match config.stream.packet_size {
-            config::PacketSize::Auto => PacketSize::Uniform { limit },
-            config::PacketSize::AtMost(bytes) if bytes as usize > limit => {
-                return Err(Failure::Usage(format!(
-                    "stream.packet_size (--packet-size): packets of {bytes} bytes exceed what an \
-                     MTU of {mtu} carries: at most {limit}, or auto"
-                )));
-            }
-            config::PacketSize::AtMost(bytes) => PacketSize::Exact(bytes as usize),
-        };
-        Ok(Self { config, size, flows })
-    }
-
+impl Planner<'_> {
     fn plan(&self, heap: &HeapSpec, count: usize) -> Result<Arc<Plan>, PlanError> {
-        let order = match self.config.stream.group {
-            GroupMode::Serial => Order::Serial,
-            GroupMode::RoundRobin => Order::RoundRobin,
-        };
         let plan = Plan::builder(self.config.stream.flavour, self.size)
             .heaps(heap, count)
             .flows(self.flows)
             .repeat_pointers(self.config.stream.repeat_pointers)
-            .order(order)
+            .order(self.config.stream.group)
             .build()?;
         Ok(Arc::new(plan))
     }
@@ -234,11 +223,14 @@ fn open_source(config: &Config) -> Result<Box<dyn Source>, Failure> {
 }
 
 /// Which backend to use, and why.
-fn choose(choice: &BackendChoice) -> Result<(&'static str, String), Failure> {
-    match choice {
+fn choose(config: &Config) -> Result<(&'static str, String), Failure> {
+    match &config.backend.choice {
         BackendChoice::Udp => Ok(("udp", "asked for".into())),
         BackendChoice::Pcap(_) => Ok(("pcap", "asked for".into())),
-        BackendChoice::Auto => Ok(("udp", "auto: this version has no verbs backend".into())),
+        BackendChoice::Auto => {
+            config.served_by_udp()?;
+            Ok(("udp", "auto: this version has no verbs backend".into()))
+        }
         BackendChoice::Verbs => Err(OpenError::new(
             "open the backend",
             "verbs",
