@@ -201,14 +201,17 @@ impl Items {
         let total = |count: usize| self.payload_len + once + count * per_packet;
         // A packet takes limit - per_packet bytes of all but the headers.
         let fewest = (self.payload_len + once).div_ceil(limit.checked_sub(per_packet)?);
-        let fits =
-            |size: usize| size <= limit && (fewest == 1 || size >= MIN_PACKET_SIZE + pointer_bytes);
+        if fewest == 1 {
+            // Equal to itself, whatever its size.
+            return None;
+        }
+        let fits = |size: usize| size <= limit && size >= MIN_PACKET_SIZE + pointer_bytes;
         let counts = [fewest, fewest + 1];
         let whole = |aligned: bool| {
             counts.into_iter().find_map(|count| {
                 let size = total(count) / count;
                 let equal = total(count).is_multiple_of(count)
-                    && (!aligned || count == 1 || size.is_multiple_of(ITEM_POINTER_LEN));
+                    && (!aligned || size.is_multiple_of(ITEM_POINTER_LEN));
                 (equal && fits(size)).then_some(Cut { size, padded: 0, count })
             })
         };
