@@ -63,6 +63,11 @@ pub enum Reason {
         /// Heaps of the batch.
         batch: u32,
     },
+    /// A heap's payload is to be attached, and is not: see [`Batch::attach`].
+    Unattached {
+        /// Which heap of the batch.
+        heap: u32,
+    },
     /// The backend has failed before.
     Failed(SendError),
 }
@@ -74,6 +79,7 @@ impl fmt::Display for Reason {
             Self::Heaps { asked, batch } => {
                 write!(f, "{asked} heaps were asked for, the batch has 1 to {batch}")
             }
+            Self::Unattached { heap } => write!(f, "heap {heap} is attached to no payload"),
             Self::Failed(error) => write!(f, "the backend has failed: {error}"),
         }
     }

@@ -161,13 +161,15 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// The batch comes back at once if it is not of this sender, has fewer heaps, or the backend
-    /// has failed.
+    /// The batch comes back at once if it is not of this sender, has fewer heaps, lacks a payload
+    /// that is to be attached, or the backend has failed.
     pub fn submit_first(&mut self, batch: Batch, heaps: u32) -> Result<(), Rejected> {
         let reason = if !self.regions.contains(&batch.slot().region) {
             Some(Reason::Foreign)
         } else if heaps == 0 || heaps > batch.heaps() {
             Some(Reason::Heaps { asked: heaps, batch: batch.heaps() })
+        } else if let Some(heap) = batch.unattached(heaps) {
+            Some(Reason::Unattached { heap })
         } else {
             self.failed.as_ref().map(|(_, error)| Reason::Failed(error.clone()))
         };
