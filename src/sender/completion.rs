@@ -18,7 +18,7 @@ pub struct Completion {
     pub heaps: u32,
     /// Heap cnt of the first.
     pub first_cnt: u64,
-    /// The heaps that did not go out whole. All others did.
+    /// The heaps that did not go out whole, in order. All others did.
     pub failures: Vec<HeapFailure>,
 }
 
@@ -185,13 +185,9 @@ impl Entry {
         let Self { in_flight, failures, first_cnt, cnt_step, .. } = self;
         let heaps = in_flight.region().plan().heap_of_packet();
         for &heap in &heaps[packets.start as usize..packets.end as usize] {
-            // Failures come in the order of packets, so the heap is most often the last.
-            if !failures.iter().rev().any(|failure| failure.heap == heap) {
-                failures.push(HeapFailure {
-                    heap,
-                    cnt: first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap))),
-                    error: error.clone(),
-                });
+            if let Err(place) = failures.binary_search_by_key(&heap, |failure| failure.heap) {
+                let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
+                failures.insert(place, HeapFailure { heap, cnt, error: error.clone() });
             }
         }
     }
