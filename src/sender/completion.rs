@@ -99,7 +99,9 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(in_flight: InFlight, first_cnt: u64, cnt_step: u64) -> Self {
-        let unposted = in_flight.region().plan().next_packets(in_flight.heaps(), 0);
+        let plan = in_flight.region().plan();
+        let unposted = plan.next_packets(in_flight.heaps(), 0);
+        let first_cnt = first_cnt & plan.flavour().max_value();
         Self { in_flight, first_cnt, cnt_step, unposted, outstanding: 0, failures: Vec::new() }
     }
 
@@ -183,10 +185,11 @@ impl Entry {
 
     fn lose(&mut self, packets: Range<u32>, error: &SendError) {
         let Self { in_flight, failures, first_cnt, cnt_step, .. } = self;
-        let heaps = in_flight.region().plan().heap_of_packet();
-        for &heap in &heaps[packets.start as usize..packets.end as usize] {
+        let plan = in_flight.region().plan();
+        for &heap in &plan.heap_of_packet()[packets.start as usize..packets.end as usize] {
             if let Err(place) = failures.binary_search_by_key(&heap, |failure| failure.heap) {
                 let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
+                let cnt = cnt & plan.flavour().max_value();
                 failures.insert(place, HeapFailure { heap, cnt, error: error.clone() });
             }
         }
