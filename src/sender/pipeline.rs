@@ -187,6 +187,8 @@ fn run(
             0 => jobs.recv().map_err(|RecvError| TryRecvError::Disconnected),
             _ => jobs.try_recv(),
         };
+        // More jobs may be waiting: they are posted before anything is waited for.
+        let idle = job.is_err();
         match job {
             Ok(Job { batch, heaps }) => {
                 if let Err(rejected) = sender.submit_first(batch, heaps) {
@@ -198,7 +200,7 @@ fn run(
         }
         match sender.poll() {
             Some(completion) => give_back(Ok(completion)),
-            None if sender.in_flight() > 0 => sender.idle(LONGEST_WAIT),
+            None if idle && sender.in_flight() > 0 => sender.idle(LONGEST_WAIT),
             None => {}
         }
     }
