@@ -164,7 +164,7 @@ pub enum SendError {
     /// A fault that was asked for: see [`fault`].
     #[error("injected fault")]
     Injected,
-    /// The sender was closed before the packet could be sent.
+    /// The sender was closed before the packet was done.
     #[error("the sender was closed first")]
     Closed,
 }

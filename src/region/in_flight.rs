@@ -78,10 +78,10 @@ impl InFlight {
     ///
     /// # Panics
     ///
-    /// If the layout is not [`Layout::Attached`], or there is no such heap.
+    /// If the layout is not [`Layout::Attached`], or there is no such heap among those to be sent.
     pub fn source(&self, heap: u32) -> &[u8] {
         let region = self.region();
-        let attachment = self.batch.attachment(heap);
+        let attachment = self.batch.attachment(heap).expect("submit() has checked");
         region.sources()[attachment.source as usize]
             .file_bytes(attachment.offset, region.plan().heap_len(heap))
             .expect("attach() has checked the range")

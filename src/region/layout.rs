@@ -86,7 +86,7 @@ impl Region {
         }
         let stride = end.next_multiple_of(BATCH_ALIGN);
         offset(stride)?;
-        let memory = Memory::anonymous(stride * batches as usize)?;
+        let memory = Memory::anonymous(stride.saturating_mul(batches as usize))?;
         let region = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             memory,

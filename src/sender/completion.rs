@@ -18,7 +18,7 @@ pub struct Completion {
     pub heaps: u32,
     /// Heap cnt of the first.
     pub first_cnt: u64,
-    /// The heaps that did not go out whole. All others did.
+    /// The heaps that did not go out whole, in order. All others did.
     pub failures: Vec<HeapFailure>,
 }
 
@@ -63,6 +63,11 @@ pub enum Reason {
         /// Heaps of the batch.
         batch: u32,
     },
+    /// A heap's payload is to be attached, and is not: see [`Batch::attach`].
+    Unattached {
+        /// Which heap of the batch.
+        heap: u32,
+    },
     /// The backend has failed before.
     Failed(SendError),
 }
@@ -74,6 +79,7 @@ impl fmt::Display for Reason {
             Self::Heaps { asked, batch } => {
                 write!(f, "{asked} heaps were asked for, the batch has 1 to {batch}")
             }
+            Self::Unattached { heap } => write!(f, "heap {heap} is attached to no payload"),
             Self::Failed(error) => write!(f, "the backend has failed: {error}"),
         }
     }
@@ -93,7 +99,9 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(in_flight: InFlight, first_cnt: u64, cnt_step: u64) -> Self {
-        let unposted = in_flight.region().plan().next_packets(in_flight.heaps(), 0);
+        let plan = in_flight.region().plan();
+        let unposted = plan.next_packets(in_flight.heaps(), 0);
+        let first_cnt = first_cnt & plan.flavour().max_value();
         Self { in_flight, first_cnt, cnt_step, unposted, outstanding: 0, failures: Vec::new() }
     }
 
@@ -177,15 +185,12 @@ impl Entry {
 
     fn lose(&mut self, packets: Range<u32>, error: &SendError) {
         let Self { in_flight, failures, first_cnt, cnt_step, .. } = self;
-        let heaps = in_flight.region().plan().heap_of_packet();
-        for &heap in &heaps[packets.start as usize..packets.end as usize] {
-            // Failures come in the order of packets, so the heap is most often the last.
-            if !failures.iter().rev().any(|failure| failure.heap == heap) {
-                failures.push(HeapFailure {
-                    heap,
-                    cnt: first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap))),
-                    error: error.clone(),
-                });
+        let plan = in_flight.region().plan();
+        for &heap in &plan.heap_of_packet()[packets.start as usize..packets.end as usize] {
+            if let Err(place) = failures.binary_search_by_key(&heap, |failure| failure.heap) {
+                let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
+                let cnt = cnt & plan.flavour().max_value();
+                failures.insert(place, HeapFailure { heap, cnt, error: error.clone() });
             }
         }
     }

@@ -161,13 +161,15 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// The batch comes back at once if it is not of this sender, has fewer heaps, or the backend
-    /// has failed.
+    /// The batch comes back at once if it is not of this sender, has fewer heaps, lacks a payload
+    /// that is to be attached, or the backend has failed.
     pub fn submit_first(&mut self, batch: Batch, heaps: u32) -> Result<(), Rejected> {
         let reason = if !self.regions.contains(&batch.slot().region) {
             Some(Reason::Foreign)
         } else if heaps == 0 || heaps > batch.heaps() {
             Some(Reason::Heaps { asked: heaps, batch: batch.heaps() })
+        } else if let Some(heap) = batch.unattached(heaps) {
+            Some(Reason::Unattached { heap })
         } else {
             self.failed.as_ref().map(|(_, error)| Reason::Failed(error.clone()))
         };
@@ -225,18 +227,19 @@ impl Sender {
         }
     }
 
-    /// Waits for all batches, for at most as long as `limit`, and returns those that are done.
+    /// Waits for all batches, for at most as long as `limit`, and returns them.
     ///
-    /// What is still in flight then is lost with the sender: its memory is freed once the backend
-    /// has let go of it.
+    /// Heaps of which a packet is not done by then failed with [`SendError::Closed`].
     pub fn close(mut self, limit: Duration) -> Vec<Completion> {
-        let end = Instant::now() + limit;
+        let start = Instant::now();
         let mut completions = Vec::with_capacity(self.in_flight.len());
         while !self.in_flight.is_empty() {
             match self.poll() {
                 Some(completion) => completions.push(completion),
-                None if Instant::now() >= end => break,
-                None => self.idle(LONGEST_WAIT.min(end - Instant::now())),
+                None => match limit.saturating_sub(start.elapsed()) {
+                    Duration::ZERO => self.abandon(SendError::Closed),
+                    left => self.idle(LONGEST_WAIT.min(left)),
+                },
             }
         }
         completions
@@ -305,10 +308,17 @@ impl Sender {
         }
     }
 
-    /// Lets go of a backend that has failed: dropped, it reads no memory, and batches can come back.
+    /// Takes note that the backend has failed.
     fn fail(&mut self, error: SendError) {
+        if self.backend.is_some() {
+            tracing::error!(%error, backend = self.caps.name, "the backend has failed");
+            self.abandon(error);
+        }
+    }
+
+    /// Lets go of the backend: dropped, it reads no memory, and batches can come back.
+    fn abandon(&mut self, error: SendError) {
         let Some(backend) = self.backend.take() else { return };
-        tracing::error!(%error, backend = self.caps.name, "the backend has failed");
         let counters = backend.counters();
         drop(backend);
         for entry in &mut self.in_flight {

@@ -1,10 +1,11 @@
 //! A sender on a thread of its own, so that one core fills while another sends.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Pipeline {
     /// None once closed.
     jobs: Option<SyncSender<Job>>,
     results: Receiver<Result<Completion, Rejected>>,
+    /// Results that were taken in to make room for more.
+    ready: VecDeque<Result<Completion, Rejected>>,
     waker: Arc<AtomicWaker>,
     thread: Option<JoinHandle<Sender>>,
     in_flight: usize,
@@ -38,7 +41,7 @@ struct Job {
 
 impl Pipeline {
     /// Moves a sender to a thread of its own, on `core` if given. There is room for `batches`
-    /// batches to be in flight; submitting more blocks.
+    /// batches to be in flight; submitting more blocks until one of them is done.
     ///
     /// # Errors
     ///
@@ -57,7 +60,14 @@ impl Pipeline {
             if is_pinned { run(sender, &incoming, &outgoing, &wake) } else { sender }
         })?;
         start.recv().map_err(|RecvError| io::Error::other("the sender's thread ended"))??;
-        Ok(Self { jobs: Some(jobs), results, waker, thread: Some(thread), in_flight: 0 })
+        Ok(Self {
+            jobs: Some(jobs),
+            results,
+            ready: VecDeque::new(),
+            waker,
+            thread: Some(thread),
+            in_flight: 0,
+        })
     }
 
     /// Sends a whole batch. Whatever comes of it, the batch comes back by [`Pipeline::wait`],
@@ -71,7 +81,15 @@ impl Pipeline {
     pub fn submit_first(&mut self, batch: Batch, heaps: u32) {
         self.in_flight += 1;
         let jobs = self.jobs.as_ref().expect("a pipeline is open until it is dropped");
-        jobs.send(Job { batch, heaps }).expect("the sender's thread lives as long as the channel");
+        let mut job = Job { batch, heaps };
+        while let Err(error) = jobs.try_send(job) {
+            let TrySendError::Full(refused) = error else {
+                panic!("the sender's thread has panicked");
+            };
+            job = refused;
+            // Nobody else takes results: without room for them the thread would take no jobs.
+            self.ready.extend(self.results.recv());
+        }
     }
 
     /// Batches that were submitted and have not come back.
@@ -81,7 +99,7 @@ impl Pipeline {
 
     /// A batch that is done, if there is one. Does not block.
     pub fn poll(&mut self) -> Option<Result<Completion, Rejected>> {
-        let result = self.results.try_recv().ok()?;
+        let result = self.ready.pop_front().or_else(|| self.results.try_recv().ok())?;
         self.in_flight -= 1;
         Some(result)
     }
@@ -91,7 +109,7 @@ impl Pipeline {
         if self.in_flight == 0 {
             return None;
         }
-        let result = self.results.recv().ok()?;
+        let result = self.ready.pop_front().or_else(|| self.results.recv().ok())?;
         self.in_flight -= 1;
         Some(result)
     }
@@ -169,6 +187,8 @@ fn run(
             0 => jobs.recv().map_err(|RecvError| TryRecvError::Disconnected),
             _ => jobs.try_recv(),
         };
+        // More jobs may be waiting: they are posted before anything is waited for.
+        let idle = job.is_err();
         match job {
             Ok(Job { batch, heaps }) => {
                 if let Err(rejected) = sender.submit_first(batch, heaps) {
@@ -180,7 +200,7 @@ fn run(
         }
         match sender.poll() {
             Some(completion) => give_back(Ok(completion)),
-            None if sender.in_flight() > 0 => sender.idle(LONGEST_WAIT),
+            None if idle && sender.in_flight() > 0 => sender.idle(LONGEST_WAIT),
             None => {}
         }
     }
