@@ -1,0 +1,137 @@
+//! An opened device, and its protection domain.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use ibverbs_sys as sys;
+
+use super::error::{non_null, zero};
+
+/// A device that is open, with a protection domain. Shared by all that is made on it, and closed
+/// after the last of that.
+pub(super) struct Context {
+    context: NonNull<sys::ibv_context>,
+    domain: NonNull<sys::ibv_pd>,
+}
+
+// SAFETY: verbs may be called from any thread (ibv_open_device(3)); those that change the context or
+// the domain are called here by `open` and `drop` alone.
+unsafe impl Send for Context {}
+// SAFETY: likewise.
+unsafe impl Sync for Context {}
+
+/// What a device can do, as far as sending goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCaps {
+    /// Work requests that a queue can hold.
+    pub max_qp_wr: u32,
+    /// Pieces of memory that a work request can have.
+    pub max_sge: u32,
+    /// Completions that a queue can hold.
+    pub max_cqe: u32,
+    /// Whether raw packet queue pairs fill in IP and UDP checksums.
+    pub checksum_offload: bool,
+    /// Rates that raw packet queue pairs can keep to, in kb/s, if any.
+    pub pacing_kbps: Option<(u32, u32)>,
+    /// The firmware's version.
+    pub firmware: [u8; 64],
+}
+
+impl Context {
+    /// Opens a device by its name, such as `mlx5_0`.
+    pub(super) fn open(name: &str) -> io::Result<Arc<Self>> {
+        let mut count = 0;
+        // SAFETY: `count` is valid for the call.
+        let list = non_null(unsafe { sys::ibv_get_device_list(&mut count) })?;
+        let opened = (0..count.max(0) as usize)
+            // SAFETY: the list has `count` devices, valid until it is freed.
+            .map(|index| unsafe { *list.add(index) })
+            // SAFETY: a device of the list; its name is a string as long as the device is.
+            .find(|&device| unsafe { device_name(device) } == Some(name))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such device"))
+            // SAFETY: a device of the list.
+            .and_then(|device| non_null(unsafe { sys::ibv_open_device(device) }));
+        // SAFETY: freed once. An open context keeps its device (ibv_get_device_list(3)).
+        unsafe { sys::ibv_free_device_list(list) };
+        let context = opened?;
+        // SAFETY: the context is open.
+        match non_null(unsafe { sys::ibv_alloc_pd(context) }) {
+            Ok(domain) => Ok(Arc::new(Self {
+                // SAFETY: both were found not to be null.
+                context: unsafe { NonNull::new_unchecked(context) },
+                // SAFETY: likewise.
+                domain: unsafe { NonNull::new_unchecked(domain) },
+            })),
+            Err(error) => {
+                // SAFETY: opened above, and nothing was made on it.
+                unsafe { sys::ibv_close_device(context) };
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::ibv_context {
+        self.context.as_ptr()
+    }
+
+    pub(super) fn domain(&self) -> *mut sys::ibv_pd {
+        self.domain.as_ptr()
+    }
+
+    /// What the device can do.
+    pub(super) fn caps(&self) -> io::Result<DeviceCaps> {
+        // SAFETY: plain data, for which zeros are valid.
+        let mut attr: sys::ibv_device_attr_ex = unsafe { mem::zeroed() };
+        // SAFETY: the context is open, and `attr` is valid for the call.
+        let extended = zero(unsafe {
+            sys::ibv_query_device_ex(self.as_ptr(), ptr::null(), &mut attr)
+        });
+        if extended.is_err() {
+            // Providers without the extended query have none of the extended capabilities.
+            // SAFETY: likewise.
+            zero(unsafe { sys::ibv_query_device(self.as_ptr(), &mut attr.orig_attr) })?;
+        }
+        let pacing = &attr.packet_pacing_caps;
+        let raw_packets = 1 << sys::ibv_qp_type::IBV_QPT_RAW_PACKET;
+        let paces = pacing.qp_rate_limit_max > 0 && pacing.supported_qpts & raw_packets != 0;
+        let mut firmware = [0; 64];
+        for (to, from) in firmware.iter_mut().zip(attr.orig_attr.fw_ver) {
+            *to = from as u8;
+        }
+        Ok(DeviceCaps {
+            max_qp_wr: attr.orig_attr.max_qp_wr.max(0) as u32,
+            max_sge: attr.orig_attr.max_sge.max(0) as u32,
+            max_cqe: attr.orig_attr.max_cqe.max(0) as u32,
+            checksum_offload: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_IP_CSUM != 0,
+            pacing_kbps: paces.then_some((pacing.qp_rate_limit_min, pacing.qp_rate_limit_max)),
+            firmware,
+        })
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: whatever was made on the domain holds the `Arc` around this, and so is gone.
+        let freed = zero(unsafe { sys::ibv_dealloc_pd(self.domain()) })
+            // SAFETY: nothing is left of it but the context.
+            .and_then(|()| zero(unsafe { sys::ibv_close_device(self.as_ptr()) }));
+        if let Err(error) = freed {
+            tracing::warn!(%error, "a device could not be closed");
+        }
+    }
+}
+
+/// A device's name.
+///
+/// # Safety
+///
+/// The device is one of a list that was not freed; the name is not used after that is.
+pub(super) unsafe fn device_name<'a>(device: *mut sys::ibv_device) -> Option<&'a str> {
+    // SAFETY: the caller's.
+    let name = unsafe { sys::ibv_get_device_name(device) };
+    // SAFETY: a string or null, valid as long as the device.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }).and_then(|name| name.to_str().ok())
+}

@@ -1,0 +1,19 @@
+//! What verbs answer when they fail, in the three ways they do.
+
+use std::ffi::c_int;
+use std::io;
+
+/// For verbs that return null and set errno: `ibv_open_device(3)`, `ibv_alloc_pd(3)`.
+pub(super) fn non_null<T>(pointer: *mut T) -> io::Result<*mut T> {
+    if pointer.is_null() { Err(io::Error::last_os_error()) } else { Ok(pointer) }
+}
+
+/// For verbs that return an errno: `ibv_modify_qp(3)`, `ibv_query_port(3)`. Some providers negate
+/// it, and some return -1 with errno set.
+pub(super) fn zero(answer: c_int) -> io::Result<()> {
+    match answer {
+        0 => Ok(()),
+        -1 => Err(io::Error::last_os_error()),
+        errno => Err(io::Error::from_raw_os_error(errno.abs())),
+    }
+}

@@ -1,0 +1,446 @@
+//! RDMA: raw packet queue pairs, one doorbell for each batch.
+//!
+//! The device takes whole Ethernet frames from registered memory, to ordinary UDP receivers. Work
+//! requests are linked when a region is registered; a post cuts the chain where it ends, and hands
+//! it over with one `ibv_post_send(3)`.
+#![allow(unsafe_code, reason = "verbs are C, and take pointers")]
+
+mod chain;
+mod context;
+mod error;
+mod memory;
+mod queue;
+mod registered;
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ibverbs_sys as sys;
+
+use self::context::Context;
+pub use self::context::DeviceCaps;
+use self::queue::QueuePair;
+use self::registered::{REGION_SHIFT, Registered, identify};
+use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
+use crate::pacer::Rate;
+use crate::region::{Batch, InFlight, Region, Slot};
+use crate::wire::frame::{Endpoints, FrameHeader};
+
+/// Which device to send from, and what to put before the packets of each flow.
+#[derive(Clone, Debug)]
+pub struct VerbsConfig {
+    /// Name of the device, such as `mlx5_0`.
+    pub device: String,
+    /// Its port, from 1.
+    pub port: u8,
+    /// Headers of each flow, all of one length.
+    pub headers: Vec<FrameHeader>,
+    /// Packets that are to be in flight at most; fewer where the device's queues are shorter.
+    pub depth: u32,
+    /// Pieces of memory that a packet has at most: 1 for packed regions, 2 for others.
+    pub pieces: u32,
+    /// How to wait for completions.
+    pub completion: CompletionMode,
+}
+
+/// How to wait for completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompletionMode {
+    /// Look for them all the time.
+    Poll,
+    /// Look for so long, then sleep until the device interrupts.
+    Event {
+        /// How long to look before going to sleep.
+        spin: Duration,
+    },
+}
+
+/// Sends frames through a raw packet queue pair.
+pub struct Verbs {
+    /// First, so that it is dropped first: from then on the device reads no memory.
+    pair: QueuePair,
+    /// Then the memory is deregistered, and let go.
+    registered: Vec<Registered>,
+    context: Arc<Context>,
+    config: VerbsConfig,
+    device_caps: DeviceCaps,
+    caps: Caps,
+    counters: Counters,
+    /// What was posted, in order, and is not done.
+    posted: VecDeque<Posted>,
+    /// What came back unsent after an error, to be posted again.
+    flushed: VecDeque<Posted>,
+    health: Health,
+    done: Vec<Done>,
+    completions: Box<[sys::ibv_wc; COMPLETIONS]>,
+    last_progress: Instant,
+}
+
+/// Packets of one post.
+#[derive(Clone, Debug)]
+struct Posted {
+    registered: usize,
+    slot: Slot,
+    packets: Range<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Sending,
+    /// The queue pair is in error: what is queued comes back, then it is restarted.
+    Draining,
+    /// Likewise, and what comes back is given up: the device did not answer for too long.
+    GivingUp,
+}
+
+impl Verbs {
+    /// Opens a device, and makes a queue on it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no libibverbs, no such device, no permission, or the device has no raw packet
+    /// queue pairs; the error says which.
+    pub fn open(config: VerbsConfig) -> Result<Self, OpenError> {
+        let step = |step| {
+            let device = config.device.clone();
+            move |error: io::Error| OpenError::new(step, device, explain(error))
+        };
+        sys::load().map_err(|error| OpenError::new("load libibverbs", &config.device, error))?;
+        let context = Context::open(&config.device).map_err(step("open the device"))?;
+        let device_caps = context.caps().map_err(step("query the device"))?;
+        let header = config
+            .headers
+            .first()
+            .ok_or_else(|| OpenError::new("build frames", &config.device, "no destination"))?;
+        let depth = config.depth.clamp(1, device_caps.depth(config.pieces));
+        let pair = QueuePair::new(&context, config.port, depth, config.pieces)
+            .map_err(step("create a raw packet queue pair"))?;
+        let caps = Caps {
+            headroom: header.len(),
+            overhead: header.len(),
+            segments: 1,
+            message_bytes: MAX_UDP_PAYLOAD,
+            max_in_flight: depth,
+            flows: config.headers.len() as u32,
+            ..Caps::new("verbs")
+        };
+        Ok(Self {
+            pair,
+            registered: Vec::new(),
+            context,
+            device_caps,
+            caps,
+            counters: Counters::default(),
+            posted: VecDeque::with_capacity(depth as usize),
+            flushed: VecDeque::new(),
+            health: Health::Sending,
+            done: Vec::with_capacity(depth as usize),
+            // SAFETY: plain data, for which zeros are valid.
+            completions: Box::new(unsafe { std::mem::zeroed() }),
+            last_progress: Instant::now(),
+            config,
+        })
+    }
+
+    /// What the device can do.
+    pub fn device_caps(&self) -> &DeviceCaps {
+        &self.device_caps
+    }
+
+    /// UDP over IPv6 needs a checksum (RFC 8200, 8.1), and so a look at every byte, unless the NIC
+    /// fills it in.
+    fn needs_checksum(&self, packet: u32, region: &Region) -> bool {
+        let flow = region.plan().packets()[packet as usize].flow;
+        !self.device_caps.checksum_offload
+            && matches!(self.config.headers[flow as usize].endpoints, Endpoints::V6 { .. })
+    }
+
+    fn write_checksum(&self, batch: &mut InFlight, packet: u32) {
+        let flow = batch.region().plan().packets()[packet as usize].flow;
+        let header = &self.config.headers[flow as usize];
+        let bytes = batch.packet(packet);
+        let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], bytes.tail]);
+        header
+            .set_udp_checksum(checksum, batch.headroom(packet))
+            .expect("the header was emitted into the same headroom");
+    }
+
+    /// Rings the doorbell for packets whose frames are complete. Returns how many were taken.
+    fn ring(&mut self, post: Posted) -> u32 {
+        let chain = &mut self.registered[post.registered].chains[post.slot.batch as usize];
+        let pair = &mut self.pair;
+        self.counters.doorbells += 1;
+        let asked = post.packets.len() as u32;
+        let start = post.packets.start;
+        // SAFETY: the chain names memory of the region and its sources, registered until after the
+        // queue pair is destroyed; and the batch is in flight until all of it is done, so that
+        // nobody writes it.
+        let taken = match chain.cut(post.packets.clone(), |first| unsafe { pair.post(first) }) {
+            Ok(()) => asked,
+            Err((bad, errno)) => {
+                // Slots are counted above, so this is the device's trouble, not ours.
+                if errno != libc::ENOMEM {
+                    self.health = Health::Draining;
+                }
+                tracing::debug!(errno, "ibv_post_send took only some of a batch");
+                chain.index_of(bad).map_or(0, |index| index.saturating_sub(start).min(asked))
+            }
+        };
+        self.counters.waits += u64::from(taken < asked);
+        if taken > 0 {
+            self.counters.messages += u64::from(taken);
+            self.counters.packets += u64::from(taken);
+            self.posted.push_back(Posted { packets: start..start + taken, ..post });
+        }
+        taken
+    }
+
+    /// Takes completions off the queue.
+    fn collect(&mut self) -> Result<(), SendError> {
+        loop {
+            let room = &mut self.completions[..];
+            let found = self.pair.completions.poll(room).map_err(failed("ibv_poll_cq"))?.len();
+            for index in 0..found {
+                let completion = &self.completions[index];
+                let (id, status) = (completion.wr_id, completion.status);
+                self.complete(id, status);
+            }
+            if found > 0 {
+                self.last_progress = Instant::now();
+            }
+            if found < COMPLETIONS {
+                return self.recover();
+            }
+        }
+    }
+
+    /// Takes note of one completion. Work requests are done in order: whatever was posted before it
+    /// and did not come back by itself went out.
+    fn complete(&mut self, id: u64, status: sys::ibv_wc_status::Type) {
+        let (registered, packets, batch) = identify(id);
+        while let Some(front) = self.posted.front_mut() {
+            let here = front.registered == registered
+                && front.slot.batch == batch
+                && front.packets.contains(&packets.start);
+            let slot = front.slot;
+            let sent = front.packets.start..if here { packets.start } else { front.packets.end };
+            if here {
+                front.packets.start = packets.end;
+            }
+            if !here || front.packets.is_empty() {
+                self.posted.pop_front();
+            }
+            if !here {
+                self.done.push(Done { slot, packets: sent, error: None });
+                continue;
+            }
+            match status {
+                sys::ibv_wc_status::IBV_WC_SUCCESS => {
+                    self.done.push(Done { slot, packets: sent.start..packets.end, error: None });
+                }
+                status => {
+                    if !sent.is_empty() {
+                        self.done.push(Done { slot, packets: sent, error: None });
+                    }
+                    self.fail(Posted { registered, slot, packets }, status);
+                }
+            }
+            return;
+        }
+    }
+
+    /// A work request came back unsent.
+    fn fail(&mut self, packet: Posted, status: sys::ibv_wc_status::Type) {
+        let flushed = status == sys::ibv_wc_status::IBV_WC_WR_FLUSH_ERR;
+        if self.health == Health::Sending {
+            self.health = Health::Draining;
+        }
+        if flushed && self.health == Health::Draining {
+            // The queue was in error before this packet's turn: it was not sent, and can be.
+            match self.flushed.back_mut() {
+                Some(last) if last.slot == packet.slot && last.packets.end == packet.packets.start => {
+                    last.packets.end = packet.packets.end;
+                }
+                _ => self.flushed.push_back(packet),
+            }
+            return;
+        }
+        let error = Some(SendError::Device { status });
+        self.done.push(Done { slot: packet.slot, packets: packet.packets, error });
+    }
+
+    /// Brings the queue pair back to life once all that was queued has come back, and posts again
+    /// what was not sent.
+    fn recover(&mut self) -> Result<(), SendError> {
+        if self.health == Health::Sending || !self.posted.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!("the queue pair was in error; it is restarted");
+        self.pair.restart().map_err(failed("ibv_modify_qp"))?;
+        self.health = Health::Sending;
+        while let Some(post) = self.flushed.pop_front() {
+            let taken = self.ring(post.clone());
+            if taken < post.packets.len() as u32 {
+                let packets = post.packets.start + taken..post.packets.end;
+                self.flushed.push_front(Posted { packets, ..post });
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has what is queued come back if nothing did for too long, as when the link is down.
+    fn check_progress(&mut self) -> Result<(), SendError> {
+        if self.posted.is_empty() || self.last_progress.elapsed() < STALL {
+            return Ok(());
+        }
+        tracing::error!("the device sent nothing for {STALL:?}; what is queued is given up");
+        self.last_progress = Instant::now();
+        match self.health {
+            Health::GivingUp => Err(SendError::Stalled),
+            Health::Sending | Health::Draining => {
+                self.health = Health::GivingUp;
+                self.pair.stop().map_err(failed("ibv_modify_qp"))
+            }
+        }
+    }
+}
+
+// SAFETY: packets are done when the device says so, and the queue pair, on whose behalf it reads
+// memory, is destroyed first of all.
+unsafe impl Backend for Verbs {
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
+        let error = |source| OpenError::new("register memory", &self.config.device, explain(source));
+        for batch in batches {
+            for (packet, planned) in (0..).zip(region.plan().packets()) {
+                self.config.headers[planned.flow as usize]
+                    .emit(planned.len(), batch.headroom(packet))
+                    .map_err(|source| OpenError::new("build frames", &self.config.device, source))?;
+            }
+        }
+        let flags = match self.device_caps.checksum_offload {
+            true => sys::ibv_send_flags::IBV_SEND_IP_CSUM.0,
+            false => 0,
+        };
+        let id = (self.registered.len() as u64) << REGION_SHIFT;
+        let registered = Registered::new(&self.context, region, id, flags).map_err(error)?;
+        self.registered.push(registered);
+        Ok(())
+    }
+
+    fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
+        if self.health != Health::Sending || !self.flushed.is_empty() {
+            self.collect()?;
+            if self.health != Health::Sending || !self.flushed.is_empty() {
+                return Ok(0);
+            }
+        }
+        let slot = batch.slot();
+        let of_slot = |known: &Registered| known.region.id() == slot.region;
+        let Some(registered) = self.registered.iter().position(of_slot) else {
+            return Err(SendError::Unregistered);
+        };
+        self.registered[registered].follow_attachments(batch);
+        for packet in packets.clone() {
+            if !self.needs_checksum(packet, batch.region()) {
+                break;
+            }
+            self.write_checksum(batch, packet);
+        }
+        if self.posted.is_empty() {
+            self.last_progress = Instant::now();
+        }
+        Ok(self.ring(Posted { registered, slot, packets }))
+    }
+
+    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
+        self.collect()?;
+        done.append(&mut self.done);
+        Ok(())
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+        self.check_progress()?;
+        let CompletionMode::Event { spin } = self.config.completion else {
+            std::hint::spin_loop();
+            return Ok(());
+        };
+        let start = Instant::now();
+        while start.elapsed() < spin {
+            self.collect()?;
+            if !self.done.is_empty() {
+                return Ok(());
+            }
+        }
+        self.pair.completions.arm().map_err(failed("ibv_req_notify_cq"))?;
+        // What came before the queue was armed wakes nobody.
+        self.collect()?;
+        if self.done.is_empty() && !self.posted.is_empty() {
+            self.pair.completions.sleep(limit).map_err(failed("ibv_get_cq_event"))?;
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
+        let Some((min, max)) = self.device_caps.pacing_kbps else { return Ok(false) };
+        let kbps = u32::try_from(rate.bits_per_second / 1000).unwrap_or(u32::MAX);
+        if !(min..=max).contains(&kbps) {
+            return Ok(false);
+        }
+        // A device that knows no bursts refuses them.
+        self.pair
+            .limit_rate(kbps, rate.burst)
+            .or_else(|_| self.pair.limit_rate(kbps, 0))
+            .map_err(failed("ibv_modify_qp_rate_limit"))?;
+        Ok(true)
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl DeviceCaps {
+    /// Work requests of so many pieces that fit the device's longest queue.
+    ///
+    /// mlx5 takes one 64-byte block for a request of one piece and two for up to five, counts blocks
+    /// in powers of two, and refuses more than `max_qp_wr` (rdma-core, providers/mlx5).
+    pub fn depth(&self, pieces: u32) -> u32 {
+        let blocks = if pieces <= 1 { 1 } else { 2 };
+        let longest = self.max_qp_wr.max(1);
+        let power = 1 << longest.ilog2();
+        (power / blocks).min(self.max_cqe.max(1)).max(1)
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> SendError {
+    move |error| SendError::Os { call, errno: error.raw_os_error().unwrap_or(0) }
+}
+
+/// What the user can do about an error.
+fn explain(error: io::Error) -> String {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            ": raw packets need CAP_NET_RAW, as by `setcap cap_net_raw+ep $(which doorbell)`"
+        }
+        Some(libc::ENOMEM) => ": is RLIMIT_MEMLOCK (ulimit -l) large enough for the plan?",
+        Some(libc::EOPNOTSUPP | libc::EINVAL) => {
+            ": the device may have no raw packet queue pairs (`doorbell devices`)"
+        }
+        Some(libc::ENOSYS) => ": the kernel has no RDMA (modprobe ib_uverbs)",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+/// Completions taken off the queue at once.
+const COMPLETIONS: usize = 16;
+/// With a link that is up, a queue drains in milliseconds.
+const STALL: Duration = Duration::from_secs(5);

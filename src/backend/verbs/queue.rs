@@ -1,0 +1,233 @@
+//! The queue that sends frames, and the queue that tells when they were.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ibverbs_sys as sys;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::context::Context;
+use super::error::{non_null, zero};
+
+/// A queue of completions, with a channel that wakes up who sleeps on it.
+pub(super) struct CompletionQueue {
+    queue: NonNull<sys::ibv_cq>,
+    channel: NonNull<sys::ibv_comp_channel>,
+    _context: Arc<Context>,
+}
+
+// SAFETY: verbs may be called from any thread; this one is used by its owner alone.
+unsafe impl Send for CompletionQueue {}
+
+impl CompletionQueue {
+    /// A queue with room for `depth` completions.
+    pub(super) fn new(context: &Arc<Context>, depth: u32) -> io::Result<Self> {
+        // SAFETY: the context is open.
+        let channel = non_null(unsafe { sys::ibv_create_comp_channel(context.as_ptr()) })?;
+        // SAFETY: the context and the channel are alive.
+        let queue = non_null(unsafe {
+            sys::ibv_create_cq(context.as_ptr(), depth as c_int, ptr::null_mut(), channel, 0)
+        });
+        match queue {
+            Ok(queue) => Ok(Self {
+                // SAFETY: neither is null.
+                queue: unsafe { NonNull::new_unchecked(queue) },
+                // SAFETY: likewise.
+                channel: unsafe { NonNull::new_unchecked(channel) },
+                _context: context.clone(),
+            }),
+            Err(error) => {
+                // SAFETY: created above, used by nothing.
+                unsafe { sys::ibv_destroy_comp_channel(channel) };
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes completions off the queue, as many as there are and have room, and returns them.
+    pub(super) fn poll<'a>(
+        &mut self,
+        room: &'a mut [sys::ibv_wc],
+    ) -> io::Result<&'a [sys::ibv_wc]> {
+        // SAFETY: there is room for as many as are asked for.
+        let count = unsafe {
+            sys::ibv_poll_cq(self.queue.as_ptr(), room.len() as c_int, room.as_mut_ptr())
+        };
+        // ibv_poll_cq(3): negative if an error occurred, as after an overrun.
+        let count = usize::try_from(count).map_err(|_| io::Error::other("the queue was overrun"))?;
+        Ok(&room[..count])
+    }
+
+    /// Asks to be woken up by the next completion. One that came before does not wake: the queue
+    /// must be polled once more after this.
+    pub(super) fn arm(&mut self) -> io::Result<()> {
+        // SAFETY: the queue is alive.
+        zero(unsafe { sys::ibv_req_notify_cq(self.queue.as_ptr(), 0) })
+    }
+
+    /// Sleeps until a completion comes, for at most `limit`.
+    pub(super) fn sleep(&mut self, limit: Duration) -> io::Result<()> {
+        // SAFETY: the channel's file descriptor is open as long as the channel.
+        let fd: BorrowedFd<'_> = unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd as RawFd) };
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, limit) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Ok(_) => {
+                let mut queue = ptr::null_mut();
+                let mut user = ptr::null_mut();
+                // SAFETY: there is an event, so this does not block; the pointers are valid for the
+                // call. Events are acknowledged at once: a queue with any other is not destroyed.
+                zero(unsafe {
+                    sys::ibv_get_cq_event(self.channel.as_ptr(), &mut queue, &mut user)
+                })?;
+                // SAFETY: the event is of this queue, the only one of its channel.
+                unsafe { sys::ibv_ack_cq_events(queue, 1) };
+                Ok(())
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl Drop for CompletionQueue {
+    fn drop(&mut self) {
+        // SAFETY: the queue pair on it is gone (see `Queues`), and all events are acknowledged.
+        let freed = zero(unsafe { sys::ibv_destroy_cq(self.queue.as_ptr()) })
+            // SAFETY: the only queue of the channel is gone.
+            .and_then(|()| zero(unsafe { sys::ibv_destroy_comp_channel(self.channel.as_ptr()) }));
+        if let Err(error) = freed {
+            tracing::warn!(%error, "a completion queue could not be destroyed");
+        }
+    }
+}
+
+/// A queue pair for whole Ethernet frames, of which only the sending half is used.
+pub(super) struct QueuePair {
+    pair: NonNull<sys::ibv_qp>,
+    port: u8,
+    depth: u32,
+    /// After the pair, which refers to it.
+    pub(super) completions: CompletionQueue,
+    _context: Arc<Context>,
+}
+
+// SAFETY: verbs may be called from any thread; this one is used by its owner alone.
+unsafe impl Send for QueuePair {}
+
+impl QueuePair {
+    /// Creates a queue for `depth` work requests of up to `pieces` pieces each, and makes it ready to
+    /// send from `port`.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        port: u8,
+        depth: u32,
+        pieces: u32,
+    ) -> io::Result<Self> {
+        // Error completions come for work requests that did not ask for one.
+        let completions = CompletionQueue::new(context, depth)?;
+        let queue = completions.queue.as_ptr();
+        // SAFETY: plain data, for which zeros are valid.
+        let mut init: sys::ibv_qp_init_attr = unsafe { mem::zeroed() };
+        init.send_cq = queue;
+        init.recv_cq = queue;
+        init.cap.max_send_wr = depth;
+        init.cap.max_send_sge = pieces;
+        init.qp_type = sys::ibv_qp_type::IBV_QPT_RAW_PACKET;
+        // SAFETY: domain and queue are alive, `init` is valid for the call.
+        let pair = non_null(unsafe { sys::ibv_create_qp(context.domain(), &mut init) })?;
+        let mut pair = Self {
+            // SAFETY: not null.
+            pair: unsafe { NonNull::new_unchecked(pair) },
+            port,
+            // The provider may have rounded it up.
+            depth: init.cap.max_send_wr.max(depth),
+            completions,
+            _context: context.clone(),
+        };
+        pair.start()?;
+        Ok(pair)
+    }
+
+    /// Work requests that the queue can hold.
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        use sys::ibv_qp_attr_mask as mask;
+        use sys::ibv_qp_state::{IBV_QPS_INIT, IBV_QPS_RTR, IBV_QPS_RTS};
+        // What a raw packet queue pair takes: no keys, no path.
+        self.modify(IBV_QPS_INIT, mask::IBV_QP_STATE | mask::IBV_QP_PORT)?;
+        self.modify(IBV_QPS_RTR, mask::IBV_QP_STATE)?;
+        self.modify(IBV_QPS_RTS, mask::IBV_QP_STATE)
+    }
+
+    /// Brings a pair that is in error, and whose work requests have all come back, to life again.
+    pub(super) fn restart(&mut self) -> io::Result<()> {
+        self.modify(sys::ibv_qp_state::IBV_QPS_RESET, sys::ibv_qp_attr_mask::IBV_QP_STATE)?;
+        self.start()
+    }
+
+    /// Stops the pair: what is queued comes back flushed.
+    pub(super) fn stop(&mut self) -> io::Result<()> {
+        self.modify(sys::ibv_qp_state::IBV_QPS_ERR, sys::ibv_qp_attr_mask::IBV_QP_STATE)
+    }
+
+    fn modify(
+        &mut self,
+        state: sys::ibv_qp_state::Type,
+        mask: sys::ibv_qp_attr_mask,
+    ) -> io::Result<()> {
+        // SAFETY: plain data, for which zeros are valid.
+        let mut attr: sys::ibv_qp_attr = unsafe { mem::zeroed() };
+        attr.qp_state = state;
+        attr.port_num = self.port;
+        // SAFETY: the pair is alive, `attr` is valid for the call.
+        zero(unsafe { sys::ibv_modify_qp(self.pair.as_ptr(), &mut attr, mask.0 as c_int) })
+    }
+
+    /// Has the hardware keep to a rate, in kb/s on the wire, in bursts of that many bytes if given.
+    pub(super) fn limit_rate(&mut self, kbps: u32, burst: u32) -> io::Result<()> {
+        // SAFETY: plain data, for which zeros are valid.
+        let mut attr: sys::ibv_qp_rate_limit_attr = unsafe { mem::zeroed() };
+        attr.rate_limit = kbps;
+        attr.max_burst_sz = burst;
+        // SAFETY: the pair is alive and ready to send, `attr` is valid for the call.
+        zero(unsafe { sys::ibv_modify_qp_rate_limit(self.pair.as_ptr(), &mut attr) })
+    }
+
+    /// Rings the doorbell: posts a chain of work requests. If not all of it is taken, the error says
+    /// why, and comes with the first that was not.
+    ///
+    /// # Safety
+    ///
+    /// The chain and its pieces are valid for the call, and the memory that the pieces name stays
+    /// registered and unchanged until the completion.
+    #[inline]
+    pub(super) unsafe fn post(
+        &mut self,
+        first: *mut sys::ibv_send_wr,
+    ) -> Result<(), (*mut sys::ibv_send_wr, c_int)> {
+        let mut bad = ptr::null_mut();
+        // SAFETY: the pair is alive; the rest is the caller's word.
+        match unsafe { sys::ibv_post_send(self.pair.as_ptr(), first, &mut bad) } {
+            0 => Ok(()),
+            errno => Err((bad, errno.abs())),
+        }
+    }
+}
+
+impl Drop for QueuePair {
+    fn drop(&mut self) {
+        // SAFETY: created once, destroyed once. From here on the device reads nothing.
+        if let Err(error) = zero(unsafe { sys::ibv_destroy_qp(self.pair.as_ptr()) }) {
+            tracing::warn!(%error, "a queue pair could not be destroyed");
+        }
+    }
+}
