@@ -81,11 +81,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Entries between brackets, with commas between them and perhaps after the last.
-    fn entries(
-        &mut self,
-        close: u8,
-        mut entry: impl FnMut(&mut Self) -> Option<()>,
-    ) -> Option<()> {
+    fn entries(&mut self, close: u8, mut entry: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.at += 1;
         loop {
             if self.eat(close) {
@@ -170,8 +166,20 @@ mod tests {
     #[test]
     fn what_is_no_literal_is_refused() {
         for wrong in [
-            "", "(", "(1", "(1 2)", "(,)", "{'a'}", "{1: 2}", "'a", "'a\\'", "-1", "1.5", "None",
-            "() ()", "18446744073709551616",
+            "",
+            "(",
+            "(1",
+            "(1 2)",
+            "(,)",
+            "{'a'}",
+            "{1: 2}",
+            "'a",
+            "'a\\'",
+            "-1",
+            "1.5",
+            "None",
+            "() ()",
+            "18446744073709551616",
         ] {
             assert_eq!(Literal::parse(wrong), None, "{wrong}");
         }

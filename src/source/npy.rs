@@ -115,9 +115,9 @@ impl Array {
                 .into());
         }
         let element = item_size(dtype).map_err(|reason| format!("dtype {descr}: {reason}"))?;
-        let sizes = item_shape.iter().try_fold(element, |len, &dimension| {
-            len.checked_mul(usize::try_from(dimension).ok()?)
-        });
+        let sizes = item_shape
+            .iter()
+            .try_fold(element, |len, &dimension| len.checked_mul(usize::try_from(dimension).ok()?));
         let heap_len = sizes
             .filter(|&len| u64::try_from(len).is_ok_and(|len| len.checked_mul(heaps).is_some()))
             .ok_or_else(|| {
@@ -129,11 +129,8 @@ impl Array {
                  needs at least one element"
             ));
         }
-        let item = NumpyHeader {
-            descr: descr.into(),
-            fortran_order: false,
-            shape: item_shape.to_vec(),
-        };
+        let item =
+            NumpyHeader { descr: descr.into(), fortran_order: false, shape: item_shape.to_vec() };
         Ok(Self { start, heaps, heap_len, item })
     }
 }
@@ -217,9 +214,11 @@ fn plain_size(code: &str) -> Result<usize, String> {
     let mut rest = code.trim_start_matches(['<', '>', '|', '=']).chars();
     let kind = rest.next().ok_or_else(unknown)?;
     if kind == 'O' {
-        return Err("Python objects are pickled, and mean nothing to a receiver: save an array of \
+        return Err(
+            "Python objects are pickled, and mean nothing to a receiver: save an array of \
                     a numeric dtype"
-            .into());
+                .into(),
+        );
     }
     let digits = rest.as_str().split('[').next().unwrap_or_default();
     let size: usize = digits.parse().map_err(|_| unknown())?;
@@ -342,7 +341,9 @@ mod tests {
         assert!(shape("(-1,)".into()).contains("not a numpy header"));
         assert!(shape("3".into()).contains("not a numpy header"));
         assert!(shape("(0,)".into()).contains("empty"));
-        assert!(shape("((((((((((((((((((((((((((((((((((((".into()).contains("not a numpy header"));
+        assert!(
+            shape("((((((((((((((((((((((((((((((((((((".into()).contains("not a numpy header")
+        );
         let dtype = |descr| {
             error(&with_header(
                 &format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (1,)}}"),
