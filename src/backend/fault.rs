@@ -1,1 +1,117 @@
-//! Under construction.
+//! Wraps a backend and makes it misbehave, for tests: short posts, errors, late and reordered
+//! completions, failure.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::region::{Batch, InFlight, Region};
+
+/// What goes wrong with one post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// At most this many packets are taken.
+    Short(u32),
+    /// At most this many packets are taken, and lost.
+    Lose(u32),
+    /// The post succeeds, but is said to be done only after this many further polls.
+    Hold(u32),
+    /// The backend fails for good.
+    Break,
+}
+
+/// A backend that does to each post what it is told.
+pub struct Faulty {
+    inner: Box<dyn Backend>,
+    faults: Box<dyn Iterator<Item = Fault> + Send>,
+    /// What is held back, and for how many polls.
+    held: Vec<(u32, Done)>,
+    done: Vec<Done>,
+    hold: u32,
+}
+
+impl Faulty {
+    /// Wraps a backend: each post suffers the next fault, and none after the last.
+    pub fn new(
+        inner: Box<dyn Backend>,
+        faults: impl Iterator<Item = Fault> + Send + 'static,
+    ) -> Self {
+        Self { inner, faults: Box::new(faults), held: Vec::new(), done: Vec::new(), hold: 0 }
+    }
+}
+
+#[expect(unsafe_code, reason = "the contract of the trait")]
+// SAFETY: memory is read by the inner backend alone, whose word is passed on late, but never early;
+// packets that are lost are never posted to it.
+unsafe impl Backend for Faulty {
+    fn caps(&self) -> Caps {
+        self.inner.caps()
+    }
+
+    fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
+        self.inner.register(region, batches)
+    }
+
+    fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
+        let first =
+            |count: u32| packets.start..packets.end.min(packets.start.saturating_add(count));
+        match self.faults.next().unwrap_or(Fault::None) {
+            Fault::None => self.inner.post(batch, packets),
+            Fault::Short(count) => match first(count) {
+                none if none.is_empty() => Ok(0),
+                some => self.inner.post(batch, some),
+            },
+            Fault::Lose(count) => {
+                let packets = first(count);
+                let lost = packets.len() as u32;
+                let error = Some(SendError::Injected);
+                self.held.push((0, Done { slot: batch.slot(), packets, error }));
+                Ok(lost)
+            }
+            Fault::Hold(polls) => {
+                // What was done before is not held back.
+                self.collect()?;
+                self.hold = polls;
+                let posted = self.inner.post(batch, packets);
+                self.collect()?;
+                self.hold = 0;
+                posted
+            }
+            Fault::Break => Err(SendError::Injected),
+        }
+    }
+
+    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
+        self.collect()?;
+        // The latest first, which is an order that no backend here has by itself.
+        for index in (0..self.held.len()).rev() {
+            match &mut self.held[index].0 {
+                0 => done.push(self.held.remove(index).1),
+                polls => *polls -= 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+        match self.held.is_empty() {
+            true => self.inner.wait(limit),
+            false => Ok(()),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.counters()
+    }
+}
+
+impl Faulty {
+    fn collect(&mut self) -> Result<(), SendError> {
+        self.inner.poll(&mut self.done)?;
+        self.held.extend(self.done.drain(..).map(|done| (self.hold, done)));
+        Ok(())
+    }
+}

@@ -4,6 +4,7 @@
 //! nanosecond, and there is one for each batch. What is done for each packet is inside `post`.
 
 pub mod fault;
+pub mod gate;
 pub mod interface;
 pub mod pcap;
 pub mod udp;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::pacer::Rate;
-use crate::region::{InFlight, Region, Slot};
+use crate::region::{Batch, InFlight, Region, Slot};
 
 /// A way onto the wire.
 ///
@@ -25,19 +26,19 @@ use crate::region::{InFlight, Region, Slot};
 ///
 /// An implementation reads the memory of a batch that was posted to it only until it has said
 /// [`Done`] for all packets posted, and not after it is dropped. It never writes it, except for the
-/// headroom.
+/// headroom of packets that are not posted.
 #[expect(unsafe_code, reason = "memory safety rests on when a backend stops reading")]
 pub unsafe trait Backend: Send {
     /// What the backend needs of a region, and what it can do.
     fn caps(&self) -> Caps;
 
-    /// Prepares for the batches of a region whatever sending needs, once: headers of lower
-    /// protocols, message arrays, work requests. Keeps the region alive.
+    /// Prepares for the batches of a region, which are all idle, whatever sending needs, once:
+    /// headers of lower protocols, message arrays, work requests. Keeps the region alive.
     ///
     /// # Errors
     ///
     /// If the region does not suit the backend, or the device has no room.
-    fn register(&mut self, region: &Arc<Region>) -> Result<(), OpenError>;
+    fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError>;
 
     /// Hands packets over, with one doorbell, and returns how many, counted from the first.
     ///
@@ -47,7 +48,7 @@ pub unsafe trait Backend: Send {
     /// # Errors
     ///
     /// If nothing more can be sent at all. Errors of single packets come with their [`Done`].
-    fn post(&mut self, batch: &InFlight, packets: Range<u32>) -> Result<u32, SendError>;
+    fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError>;
 
     /// Adds what is done since the last call to `done`. Does not block.
     ///
@@ -85,6 +86,8 @@ pub struct Caps {
     pub name: &'static str,
     /// Bytes before each packet for headers of lower protocols. If 0, packets are adjacent.
     pub headroom: usize,
+    /// Bytes that Ethernet, IP and UDP headers add to each packet.
+    pub overhead: usize,
     /// Packets in one message; 1 without segmentation offload.
     pub segments: u32,
     /// Bytes of UDP payload in one message.
@@ -96,11 +99,13 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// The capabilities of a backend that sends packets one by one and needs no headroom.
+    /// The capabilities of a backend that sends packets one by one, over IPv4, to one destination,
+    /// and needs no headroom.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
             headroom: 0,
+            overhead: 14 + 20 + 8,
             segments: 1,
             message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: u32::MAX,
@@ -159,7 +164,7 @@ pub enum SendError {
     /// A fault that was asked for: see [`fault`].
     #[error("injected fault")]
     Injected,
-    /// The sender was closed before the packet could be sent.
+    /// The sender was closed before the packet was done.
     #[error("the sender was closed first")]
     Closed,
 }

@@ -3,7 +3,7 @@
 use super::error::PlanError;
 use super::heap::HeapSpec;
 use super::packets::{Plan, PlannedPacket};
-use super::shape::Shape;
+use super::shape::{MAX_PACKETS, Shape};
 use crate::wire::Flavour;
 
 /// How large packets are, in bytes of SPEAD: Ethernet, IP and UDP headers come on top.
@@ -94,27 +94,31 @@ impl PlanBuilder {
         }
         let mut shapes = Vec::with_capacity(self.heaps.len());
         let mut shape_of_heap = Vec::new();
+        let mut packet_count = 0;
         for (spec, count) in &self.heaps {
-            shape_of_heap.resize(shape_of_heap.len() + count, shapes.len() as u32);
-            shapes.push(match self.packet_size {
+            let shape = match self.packet_size {
                 PacketSize::Uniform { limit } => {
                     Shape::uniform(spec, self.flavour, limit, self.repeat_pointers)
                 }
                 PacketSize::Exact(size) => {
                     Shape::exact(spec, self.flavour, size, self.repeat_pointers)
                 }
-            }?);
+            }?;
+            packet_count = shape
+                .packets
+                .len()
+                .checked_mul(*count)
+                .and_then(|packets| packets.checked_add(packet_count))
+                .filter(|&packets| packets <= MAX_PACKETS)
+                .ok_or(PlanError::TooManyPackets)?;
+            shape_of_heap.resize(shape_of_heap.len() + count, shapes.len() as u32);
+            shapes.push(shape);
         }
         if shape_of_heap.is_empty() {
             return Err(PlanError::NoHeaps);
         }
-        let count: usize =
-            shape_of_heap.iter().map(|&shape| shapes[shape as usize].packets.len()).sum();
-        if u32::try_from(count).is_err() {
-            return Err(PlanError::TooManyPackets);
-        }
 
-        let mut packets = Vec::with_capacity(count);
+        let mut packets = Vec::with_capacity(packet_count);
         let mut push = |heap: usize, index: usize| {
             let shape = &shapes[shape_of_heap[heap] as usize];
             let Some(packet) = shape.packets.get(index) else { return };

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::shape::{MAX_PACKET_SIZE, MAX_PACKETS, MIN_ID};
 use crate::wire::{DescriptorError, Flavour, MIN_PACKET_SIZE};
 
 /// Why heaps cannot be planned. Each error names the item or the setting at fault.
@@ -14,8 +15,8 @@ pub enum PlanError {
     /// A plan without destinations.
     #[error("a plan needs at least one flow")]
     NoFlows,
-    /// A packet must hold a header, an item pointer and some payload.
-    #[error("packet size {size} is too small: a packet needs at least {MIN_PACKET_SIZE} bytes")]
+    /// A packet must hold a header, an item pointer and some payload, and fit a UDP datagram.
+    #[error("packet size {size} is not in {MIN_PACKET_SIZE}..={MAX_PACKET_SIZE}, what UDP carries")]
     PacketSize {
         /// The size asked for, in bytes of SPEAD.
         size: usize,
@@ -33,8 +34,8 @@ pub enum PlanError {
         /// The smallest size that would do.
         needed: usize,
     },
-    /// An identifier that the flavour cannot express.
-    #[error("item {id:#x}: the identifiers of SPEAD-{flavour} are 0x1 to {max:#x}", max = flavour.max_id())]
+    /// An identifier that the flavour cannot express, or that is of each packet's header.
+    #[error("item {id:#x}: the identifiers of items in SPEAD-{flavour} are {MIN_ID:#x} to {max:#x}", max = flavour.max_id())]
     Id {
         /// The identifier.
         id: u64,
@@ -63,6 +64,6 @@ pub enum PlanError {
         flavour: Flavour,
     },
     /// More packets than are counted.
-    #[error("the batch has more than {max} packets: put fewer heaps into it", max = u32::MAX)]
+    #[error("the batch has more than {MAX_PACKETS} packets: put fewer heaps into it")]
     TooManyPackets,
 }

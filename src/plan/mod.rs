@@ -15,3 +15,6 @@ pub use error::PlanError;
 pub use heap::{HeapSpec, Item};
 pub use packets::{Plan, PlannedPacket};
 pub use run::{Run, RunLimits, runs};
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,12 @@ pub struct Plan {
     /// The packets heap by heap, and where in that list each heap starts.
     packets_by_heap: Vec<u32>,
     first_of_heap: Vec<u32>,
+    /// Bytes of SPEAD of all packets.
+    bytes: u64,
+}
+
+fn bytes(packets: &[PlannedPacket]) -> u64 {
+    packets.iter().map(|packet| packet.len() as u64).sum()
 }
 
 /// One packet of a plan.
@@ -94,6 +100,7 @@ impl Plan {
             order,
             flows,
             heap_of_packet: packets.iter().map(|packet| packet.heap).collect(),
+            bytes: bytes(&packets),
             shapes,
             shape_of_heap,
             packets,
@@ -145,21 +152,32 @@ impl Plan {
     /// The packets of the first `heaps` heaps, as ranges of [`Plan::packets`].
     ///
     /// One range in serial order; round robin takes one for each round that the other heaps take
-    /// part in. The iterator allocates nothing.
+    /// part in.
     pub fn packets_of_first(&self, heaps: u32) -> impl Iterator<Item = Range<u32>> + '_ {
-        let heap_of = &self.heap_of_packet;
-        let mut next = 0;
-        std::iter::from_fn(move || {
-            let start = next + heap_of[next..].iter().position(|&heap| heap < heaps)?;
-            next = match heaps >= self.heaps() {
-                true => heap_of.len(),
-                false => heap_of[start..]
-                    .iter()
-                    .position(|&heap| heap >= heaps)
-                    .map_or(heap_of.len(), |len| start + len),
-            };
-            Some(start as u32..next as u32)
+        std::iter::successors(self.next_packets(heaps, 0), move |range| {
+            self.next_packets(heaps, range.end)
         })
+    }
+
+    /// Bytes of SPEAD that the first `heaps` heaps have, headers included.
+    pub fn bytes_of_first(&self, heaps: u32) -> u64 {
+        if heaps >= self.heaps() {
+            return self.bytes;
+        }
+        let ranges = self.packets_of_first(heaps);
+        ranges.map(|range| bytes(&self.packets[range.start as usize..range.end as usize])).sum()
+    }
+
+    /// The first range of packets of the first `heaps` heaps that is not before packet `from`.
+    pub(crate) fn next_packets(&self, heaps: u32, from: u32) -> Option<Range<u32>> {
+        let rest = &self.heap_of_packet[from as usize..];
+        if heaps >= self.heaps() {
+            return (!rest.is_empty()).then(|| from..from + rest.len() as u32);
+        }
+        let start = rest.iter().position(|&heap| heap < heaps)?;
+        let len = rest[start..].iter().position(|&heap| heap >= heaps);
+        let end = len.map_or(rest.len(), |len| start + len);
+        Some(from + start as u32..from + end as u32)
     }
 
     pub(crate) fn shape(&self, heap: u32) -> &Shape {

@@ -62,7 +62,7 @@ impl Shape {
         size: usize,
         repeat_pointers: bool,
     ) -> Result<Self, PlanError> {
-        let items = Items::lay_out(spec, flavour)?.padded(size, repeat_pointers)?;
+        let items = Items::lay_out(spec, flavour)?.padded(flavour, size, repeat_pointers)?;
         Ok(items.cut(
             flavour,
             &Cut { size: round_down(size), padded: 0, count: 0 },
@@ -82,7 +82,7 @@ impl Shape {
         limit: usize,
         repeat_pointers: bool,
     ) -> Result<Self, PlanError> {
-        let items = Items::lay_out(spec, flavour)?.padded(limit, repeat_pointers)?;
+        let items = Items::lay_out(spec, flavour)?.padded(flavour, limit, repeat_pointers)?;
         let limit = round_down(limit);
         let cut =
             items.equal(limit, repeat_pointers).unwrap_or(Cut { size: limit, padded: 0, count: 0 });
@@ -157,10 +157,7 @@ impl Items {
         check_id(flavour, id)?;
         let start = self.payload_len;
         let end = start.saturating_add(len);
-        // The last packet may add a byte of padding.
-        if end as u64 >= flavour.max_value() {
-            return Err(PlanError::HeapSize { size: end as u64, flavour });
-        }
+        check_len(flavour, end)?;
         self.pointers.push(ItemPointer::addressed(flavour, id, start as u64));
         self.payload_len = end;
         Ok(start..end)
@@ -168,8 +165,13 @@ impl Items {
 
     /// Adds the padding that gives every packet with item pointers a part of the payload, so that
     /// offsets tell packets apart, and the NULL item that marks it.
-    fn padded(mut self, size: usize, repeat_pointers: bool) -> Result<Self, PlanError> {
-        if size < MIN_PACKET_SIZE {
+    fn padded(
+        mut self,
+        flavour: Flavour,
+        size: usize,
+        repeat_pointers: bool,
+    ) -> Result<Self, PlanError> {
+        if !(MIN_PACKET_SIZE..=MAX_PACKET_SIZE).contains(&size) {
             return Err(PlanError::PacketSize { size });
         }
         let item_packets = self.pointers.len() / max_pointers(round_down(size)) + 1;
@@ -181,16 +183,17 @@ impl Items {
         let least = (item_packets - 1) * ITEM_POINTER_LEN + 1;
         if self.payload_len < least {
             let padding = vec![0; least - self.payload_len];
-            // The flavour does not matter: NULL is 0, and the address is within the payload.
-            self.pointers.push(ItemPointer::addressed(
-                Flavour::SPEAD_64_40,
-                item::NULL,
-                self.payload_len as u64,
-            ));
+            let end = ItemPointer::addressed(flavour, item::NULL, self.payload_len as u64);
+            self.pointers.push(end);
             self.constants.push((self.payload_len, padding));
             self.payload_len = least;
+            check_len(flavour, least)?;
         }
-        Ok(self)
+        // Before they are cut: the list of packets might not fit memory.
+        match self.payload_len / size > MAX_PACKETS {
+            true => Err(PlanError::TooManyPackets),
+            false => Ok(self),
+        }
     }
 
     /// The best cut into equal packets, if there is one that keeps all pointers in one packet.
@@ -201,14 +204,17 @@ impl Items {
         let total = |count: usize| self.payload_len + once + count * per_packet;
         // A packet takes limit - per_packet bytes of all but the headers.
         let fewest = (self.payload_len + once).div_ceil(limit.checked_sub(per_packet)?);
-        let fits =
-            |size: usize| size <= limit && (fewest == 1 || size >= MIN_PACKET_SIZE + pointer_bytes);
+        if fewest == 1 {
+            // Equal to itself, whatever its size.
+            return None;
+        }
+        let fits = |size: usize| size <= limit && size >= MIN_PACKET_SIZE + pointer_bytes;
         let counts = [fewest, fewest + 1];
         let whole = |aligned: bool| {
             counts.into_iter().find_map(|count| {
                 let size = total(count) / count;
                 let equal = total(count).is_multiple_of(count)
-                    && (!aligned || count == 1 || size.is_multiple_of(ITEM_POINTER_LEN));
+                    && (!aligned || size.is_multiple_of(ITEM_POINTER_LEN));
                 (equal && fits(size)).then_some(Cut { size, padded: 0, count })
             })
         };
@@ -278,10 +284,16 @@ impl Items {
 }
 
 fn check_id(flavour: Flavour, id: u64) -> Result<(), PlanError> {
-    match id {
-        0 => Err(PlanError::Id { id, flavour }),
-        _ if id > flavour.max_id() => Err(PlanError::Id { id, flavour }),
-        _ => Ok(()),
+    match (MIN_ID..=flavour.max_id()).contains(&id) {
+        true => Ok(()),
+        false => Err(PlanError::Id { id, flavour }),
+    }
+}
+
+fn check_len(flavour: Flavour, len: usize) -> Result<(), PlanError> {
+    match len as u64 > flavour.max_value() {
+        true => Err(PlanError::HeapSize { size: len as u64, flavour }),
+        false => Ok(()),
     }
 }
 
@@ -298,3 +310,9 @@ const fn round_down(size: usize) -> usize {
 }
 
 const MAX_POINTERS: usize = u16::MAX as usize - 4;
+/// Those before it are of each packet's header: given twice, they would contradict it.
+pub(super) const MIN_ID: u64 = item::PAYLOAD_LENGTH + 1;
+/// What a UDP datagram carries at most, by the length in its header (RFC 768), which counts itself.
+pub(super) const MAX_PACKET_SIZE: usize = u16::MAX as usize - 8;
+/// Their headers alone are as much as a batch may have, 4 GiB.
+pub(super) const MAX_PACKETS: usize = u32::MAX as usize / HEADER_LEN;

@@ -14,8 +14,8 @@ use crate::wire::{HEAP_CNT_OFFSET, ITEM_POINTER_LEN, ItemPointer, item};
 pub struct Batch {
     region: Arc<Region>,
     slot: Slot,
-    /// What each heap is attached to; empty unless the layout is attached.
-    attachments: Vec<Attachment>,
+    /// What each heap is attached to, if it is; empty unless the layout is attached.
+    attachments: Vec<Option<Attachment>>,
 }
 
 /// Names a batch to a backend.
@@ -28,7 +28,7 @@ pub struct Slot {
 }
 
 /// Where the payload of a heap lies.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Attachment {
     pub(super) source: u32,
     pub(super) offset: usize,
@@ -40,7 +40,7 @@ impl Batch {
             Layout::Attached => region.plan().heaps() as usize,
             Layout::Packed | Layout::Split => 0,
         };
-        Self { region, slot, attachments: vec![Attachment::default(); attached] }
+        Self { region, slot, attachments: vec![None; attached] }
     }
 
     /// The region it lies in.
@@ -121,9 +121,22 @@ impl Batch {
             .get(source as usize)
             .is_some_and(|memory| memory.file_bytes(offset, len).is_some());
         if fits {
-            *attachment = Attachment { source, offset };
+            *attachment = Some(Attachment { source, offset });
         }
         fits
+    }
+
+    /// The bytes before a packet that are a backend's own.
+    ///
+    /// # Panics
+    ///
+    /// If the plan has no such packet.
+    pub fn headroom(&mut self, packet: u32) -> &mut [u8] {
+        let bytes = self.bytes();
+        let header = bytes.region.headers()[packet as usize] as usize;
+        let range = header - bytes.region.headroom()..header;
+        // SAFETY: the only slice there is.
+        unsafe { { bytes }.split_off(range) }
     }
 
     /// Stamps the heap cnts, and gives the bytes away.
@@ -173,8 +186,14 @@ impl Batch {
         }
     }
 
-    pub(super) fn attachment(&self, heap: u32) -> Attachment {
+    pub(super) fn attachment(&self, heap: u32) -> Option<Attachment> {
         self.attachments[heap as usize]
+    }
+
+    /// One of the first `heaps` heaps whose payload is to be attached, and is not.
+    pub(crate) fn unattached(&self, heaps: u32) -> Option<u32> {
+        let mut attachments = self.attachments.iter().take(heaps as usize);
+        attachments.position(Option::is_none).map(|heap| heap as u32)
     }
 }
 

@@ -78,21 +78,30 @@ impl InFlight {
     ///
     /// # Panics
     ///
-    /// If the layout is not [`Layout::Attached`], or there is no such heap.
+    /// If the layout is not [`Layout::Attached`], or there is no such heap among those to be sent.
     pub fn source(&self, heap: u32) -> &[u8] {
         let region = self.region();
-        let attachment = self.batch.attachment(heap);
+        let attachment = self.batch.attachment(heap).expect("submit() has checked");
         region.sources()[attachment.source as usize]
             .file_bytes(attachment.offset, region.plan().heap_len(heap))
             .expect("attach() has checked the range")
     }
 
+    /// The bytes before a packet that are a backend's own, to be changed before it is posted.
+    ///
+    /// # Panics
+    ///
+    /// If the plan has no such packet.
+    pub fn headroom(&mut self, packet: u32) -> &mut [u8] {
+        self.batch.headroom(packet)
+    }
+
     fn bytes(&self, range: Range<usize>) -> &[u8] {
         let region = self.region();
         region.check(&range);
-        // SAFETY: the range lies within the batch. Writing takes `&mut Batch`, and that is inside
-        // this very object until `reclaim`, which takes it by value: so nobody writes while the
-        // borrow lasts.
+        // SAFETY: the range lies within the batch. Writing takes `&mut Batch`, which is inside this
+        // very object, and so behind `&mut self`, until `reclaim` takes it by value: nobody writes
+        // while the borrow lasts.
         unsafe {
             let start = region.start(self.slot().batch).add(range.start);
             std::slice::from_raw_parts(start, range.len())

@@ -33,12 +33,7 @@ pub struct Region {
     sources: Vec<Arc<Memory>>,
     headroom: usize,
     batches: u32,
-    /// Bytes from one batch to the next.
-    stride: usize,
-    /// Where the SPEAD header of each packet is, from the start of its batch.
-    headers: Vec<u32>,
-    /// Where the payload of each heap is, from the start of its batch; only split.
-    payloads: Vec<u32>,
+    places: Places,
 }
 
 impl Region {
@@ -64,29 +59,8 @@ impl Region {
         {
             return Err(RegionError::Constant { heap });
         }
-        let mut end = 0_usize;
-        let mut headers = Vec::with_capacity(plan.packets().len());
-        for packet in plan.packets() {
-            // With headroom there are gaps anyway, and 8-byte fields may as well be aligned.
-            let header = match headroom {
-                0 => end,
-                _ => (end + headroom).next_multiple_of(FIELD_ALIGN),
-            };
-            headers.push(offset(header)?);
-            let payload = if layout == Layout::Packed { packet.payload_len } else { 0 };
-            end = header + packet.header_len as usize + payload;
-        }
-        let mut payloads = Vec::new();
-        if layout == Layout::Split {
-            for heap in 0..plan.heaps() {
-                let start = end.next_multiple_of(PAYLOAD_ALIGN);
-                payloads.push(offset(start)?);
-                end = start + plan.heap_len(heap);
-            }
-        }
-        let stride = end.next_multiple_of(BATCH_ALIGN);
-        offset(stride)?;
-        let memory = Memory::anonymous(stride * batches as usize)?;
+        let places = Places::of(plan, layout, headroom)?;
+        let memory = Memory::anonymous(places.stride.saturating_mul(batches as usize))?;
         let region = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             memory,
@@ -95,9 +69,7 @@ impl Region {
             sources,
             headroom,
             batches,
-            stride,
-            headers,
-            payloads,
+            places,
         });
         let batches = (0..batches)
             .map(|batch| {
@@ -108,6 +80,20 @@ impl Region {
             })
             .collect();
         Ok((region, batches))
+    }
+
+    /// Bytes of memory that [`Region::allocate`] would ask for.
+    ///
+    /// # Errors
+    ///
+    /// If a batch exceeds 4 GiB.
+    pub fn size(
+        plan: &Plan,
+        layout: Layout,
+        batches: u32,
+        headroom: usize,
+    ) -> Result<usize, RegionError> {
+        Ok(Places::of(plan, layout, headroom)?.stride.saturating_mul(batches as usize))
     }
 
     /// Tells regions apart.
@@ -148,26 +134,65 @@ impl Region {
     /// The first byte of a batch.
     pub(super) fn start(&self, batch: u32) -> *mut u8 {
         debug_assert!(batch < self.batches);
-        self.memory.as_mut_ptr().wrapping_add(batch as usize * self.stride)
+        self.memory.as_mut_ptr().wrapping_add(batch as usize * self.places.stride)
     }
 
     /// Panics unless a range lies within a batch.
     #[inline]
     pub(super) fn check(&self, range: &Range<usize>) {
         assert!(
-            range.start <= range.end && range.end <= self.stride,
+            range.start <= range.end && range.end <= self.places.stride,
             "{range:?} is not in a batch"
         );
     }
 
     /// Where the SPEAD header of each packet is, from the start of its batch.
     pub(super) fn headers(&self) -> &[u32] {
-        &self.headers
+        &self.places.headers
     }
 
     /// Where the payload of a heap is, from the start of its batch; only split.
     pub(super) fn payload_of_heap(&self, heap: u32) -> usize {
-        self.payloads[heap as usize] as usize
+        self.places.payloads[heap as usize] as usize
+    }
+}
+
+/// Where the bytes of a batch lie, from its start.
+#[derive(Debug)]
+struct Places {
+    /// The SPEAD header of each packet.
+    headers: Vec<u32>,
+    /// The payload of each heap; only split.
+    payloads: Vec<u32>,
+    /// Bytes from one batch to the next.
+    stride: usize,
+}
+
+impl Places {
+    fn of(plan: &Plan, layout: Layout, headroom: usize) -> Result<Self, RegionError> {
+        let mut end = 0_usize;
+        let mut headers = Vec::with_capacity(plan.packets().len());
+        for packet in plan.packets() {
+            // With headroom there are gaps anyway, and 8-byte fields may as well be aligned.
+            let header = match headroom {
+                0 => end,
+                _ => (end + headroom).next_multiple_of(FIELD_ALIGN),
+            };
+            headers.push(offset(header)?);
+            let payload = if layout == Layout::Packed { packet.payload_len } else { 0 };
+            end = header + packet.header_len as usize + payload;
+        }
+        let mut payloads = Vec::new();
+        if layout == Layout::Split {
+            for heap in 0..plan.heaps() {
+                let start = end.next_multiple_of(PAYLOAD_ALIGN);
+                payloads.push(offset(start)?);
+                end = start + plan.heap_len(heap);
+            }
+        }
+        let stride = end.next_multiple_of(BATCH_ALIGN);
+        offset(stride)?;
+        Ok(Self { headers, payloads, stride })
     }
 }
 

@@ -48,21 +48,19 @@ impl Memory {
     ///
     /// If the kernel has no memory to give.
     pub fn anonymous(len: usize) -> Result<Self, MemoryError> {
-        let huge_len = len.next_multiple_of(HUGE_PAGE);
         // Smaller mappings would waste most of a huge page, which are few.
         if len >= HUGE_PAGE / 2
+            && let Some(huge_len) = len.checked_next_multiple_of(HUGE_PAGE)
             && let Ok(map) =
                 MmapOptions::new().len(huge_len).huge(Some(HUGE_PAGE_BITS)).populate().map_anon()
         {
             return Ok(Self::from_map(map.into(), huge_len, Pages::Huge(HUGE_PAGE)));
         }
         let page = page_size();
-        let len = len.max(1).next_multiple_of(page);
-        let map = MmapOptions::new()
-            .len(len)
-            .populate()
-            .map_anon()
-            .map_err(|source| MemoryError::Allocate { len, source })?;
+        let error = |source| MemoryError::Allocate { len, source };
+        let len = (len.max(1).checked_next_multiple_of(page))
+            .ok_or_else(|| error(io::ErrorKind::OutOfMemory.into()))?;
+        let map = MmapOptions::new().len(len).populate().map_anon().map_err(error)?;
         Ok(Self::from_map(map.into(), len, Pages::Anonymous(page)))
     }
 
@@ -177,6 +175,10 @@ mod tests {
         assert!(memory.len() >= 5000);
         assert_eq!(memory.pages(), Pages::Anonymous(page_size()));
         assert_eq!(memory.file_bytes(0, 1), None);
+        assert!(matches!(
+            Memory::anonymous(usize::MAX),
+            Err(MemoryError::Allocate { len: usize::MAX, .. })
+        ));
     }
 
     #[test]

@@ -1,9 +1,16 @@
 //! Protocols as bytes: one protocol a file, each with views that parse and headers that emit.
 //!
-//! Pure code: no sockets, no files, no clock, no allocation but where a descriptor is built.
+//! Pure code: no sockets, no files, no clock, no allocation but where a descriptor is built. SPEAD
+//! itself is re-exported here; the protocols below it have a module each.
 
+pub mod checksum;
 mod descriptor;
+pub mod ethernet;
+pub mod frame;
+pub mod ipv4;
+pub mod ipv6;
 mod spead;
+pub mod udp;
 
 pub use descriptor::{Descriptor, DescriptorError, Field, NumpyHeader};
 pub(crate) use spead::HEAP_CNT_OFFSET;

@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# The one test command, for people and for CI. Run it from anywhere; it needs cargo and python3.
+#
+# It installs what it lacks when it may (apt-get as root or through passwordless sudo, rustup
+# components, Python packages into .venv). What it cannot have is named in a line that begins with
+# "skipped:"; under CI=true that is a failure instead. A failed step does not keep later ones from
+# running. The last line counts the steps, and the exit code is 0 only if none failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+passed=() failed=() skipped=()
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+main() {
+    if [[ -z ${CARGO_TERM_COLOR:-} && ! -t 1 ]]; then
+        export CARGO_TERM_COLOR=never
+    fi
+    provide_component rustfmt fmt && step "format" cargo fmt --all --check
+    provide_component clippy clippy &&
+        step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+    step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
+    step "tests" cargo test --locked --workspace
+    if cargo deny --version >/dev/null 2>&1; then
+        step "dependencies" cargo deny --locked check bans licenses sources
+    fi
+    step "release build" cargo build --locked --release
+    if provide_python; then
+        step "golden vectors" golden_vectors
+        step "interop with spead2" interop
+    fi
+    summary
+}
+
+# The checked-in vectors are what spead2 makes of their specification today.
+golden_vectors() {
+    .venv/bin/python tests/golden/generate.py -o "$scratch/heaps.jsonl"
+    if ! cmp tests/golden/heaps.jsonl "$scratch/heaps.jsonl"; then
+        echo "tests/golden/heaps.jsonl is stale: write it anew with tests/golden/generate.py -o"
+        return 1
+    fi
+}
+
+# spead2's receiver, captures byte by byte, system calls counted by strace, bad input.
+interop() {
+    if [[ " ${failed[*]} " == *" release build "* ]]; then
+        echo "not run: there is no release build to test"
+        return 1
+    fi
+    provide strace strace
+    provide ip iproute2
+    local runner=()
+    # Network namespaces and large socket buffers take root, which CI may have for the asking.
+    if [[ ${CI:-} == true && $EUID -ne 0 ]] && sudo -n true 2>/dev/null; then
+        runner=(sudo -n -E)
+    fi
+    "${runner[@]}" env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m pytest -q tests/interop
+}
+
+# step NAME COMMAND...: runs the command under a heading, and books how it ended.
+step() {
+    local name=$1 began=$SECONDS status log="$scratch/log"
+    shift
+    printf '\n== %s\n' "$name"
+    # Not as a condition: bash would ignore `set -e` inside it.
+    set +e
+    (set -e; "$@") </dev/null 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    set -e
+    if [[ $status -eq 0 ]]; then
+        passed+=("$name")
+        printf -- '-- %s: ok, %d s\n' "$name" $((SECONDS - began))
+    else
+        failed+=("$name")
+        printf -- '-- %s: FAILED (exit code %d), %d s\n' "$name" "$status" $((SECONDS - began))
+    fi
+    local line
+    while IFS= read -r line; do
+        book_skip "${line#skipped: }"
+    done < <(grep -a '^skipped: ' "$log" || true)
+}
+
+# skip WHAT REASON: names what is not tested.
+skip() {
+    printf '\nskipped: %s: %s\n' "$1" "$2"
+    book_skip "$1: $2"
+}
+
+book_skip() {
+    if [[ ${CI:-} == true ]]; then
+        failed+=("skipped, which CI may not: $1")
+    else
+        skipped+=("$1")
+    fi
+}
+
+summary() {
+    local entry
+    printf '\n== summary, %d s\n' "$SECONDS"
+    for entry in "${failed[@]}"; do printf 'failed: %s\n' "$entry"; done
+    for entry in "${skipped[@]}"; do printf 'skipped: %s\n' "$entry"; done
+    printf '%d passed, %d failed' "${#passed[@]}" "${#failed[@]}"
+    if [[ ${#skipped[@]} -gt 0 ]]; then
+        printf ', %d skipped' "${#skipped[@]}"
+    fi
+    printf '\n'
+    [[ ${#failed[@]} -eq 0 ]]
+}
+
+# provide_component NAME SUBCOMMAND: a rustup component, by its cargo subcommand.
+provide_component() {
+    cargo "$2" --version >/dev/null 2>&1 && return
+    rustup component add "$1" && return
+    skip "$1" "cargo has no \`$2\`, and \`rustup component add $1\` did not bring it"
+    return 1
+}
+
+# A virtual environment in .venv with what tests/interop/requirements.txt pins.
+provide_python() {
+    provide python3 python3
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        # Debian splits ensurepip off.
+        python3 -c 'import ensurepip, venv' 2>/dev/null || install_package python3-venv
+        if ! python3 -m venv --clear .venv; then
+            skip "golden vectors, interop with spead2" "python3 -m venv does not work here"
+            return 1
+        fi
+    fi
+    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --requirement tests/interop/requirements.txt; then
+        skip "golden vectors, interop with spead2" "pip could not install tests/interop/requirements.txt"
+        return 1
+    fi
+}
+
+# provide COMMAND PACKAGE: installs the package if the command is missing. Whoever needs the
+# command says so if it still is.
+provide() {
+    command -v "$1" >/dev/null || install_package "$2"
+}
+
+install_package() {
+    local as_root=()
+    command -v apt-get >/dev/null || return 0
+    if [[ $EUID -ne 0 ]]; then
+        sudo -n true 2>/dev/null || return 0
+        as_root=(sudo -n)
+    fi
+    if [[ ! -e $scratch/updated ]]; then
+        "${as_root[@]}" apt-get update -qq || true
+        touch "$scratch/updated"
+    fi
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq --yes --no-install-recommends "$1" >/dev/null || true
+}
+
+main

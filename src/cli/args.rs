@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use doorbell::config::{Config, Options};
+
+use super::exit::Failure;
+
+/// Sends SPEAD heaps from registered memory, one doorbell per batch
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Say more on standard error; twice for details. RUST_LOG overrides it
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send a stream; with no destination, to a verifying receiver of its own on loopback
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(SendArguments),
+    /// Show the packets, messages, memory and doorbells that a send would use; sends nothing
+    Plan(PlanArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct SendArguments {
+    #[command(flatten)]
+    pub what: What,
+
+    /// End standard output with a report of one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show neither progress nor report
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Print the configuration that file and flags come to as TOML, and send nothing
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub what: What,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to send.
+#[derive(Debug, Args)]
+pub struct What {
+    /// Configuration; flags override what it says
+    #[arg(value_name = "CONFIG.toml")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+impl What {
+    /// Puts the flags over the file.
+    pub fn configuration(self) -> Result<Config, Failure> {
+        let options = match &self.file {
+            None => self.options,
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|error| {
+                    Failure::Usage(format!("cannot read {}: {error}", path.display()))
+                })?;
+                self.options.or(Options::from_toml(&text, path)?)
+            }
+        };
+        Ok(Config::from_options(options)?)
+    }
+}
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  doorbell send                                       the default stream, verified on loopback
+  doorbell send --to 239.1.0.0+3:7148 --rate 10Gb/s   four substreams, one rate
+  doorbell send --source frames.npy --to host:7148    an array, a heap for each index of its first axis
+  doorbell send --to host:7148 --backend pcap --pcap stream.pcap";

@@ -1,0 +1,54 @@
+//! Why the program ends early, and with which code.
+
+use std::process::ExitCode;
+
+use doorbell::backend::OpenError;
+use doorbell::config::ConfigError;
+use doorbell::plan::PlanError;
+use doorbell::receive::ReceiveError;
+use doorbell::sender::AllocateError;
+use doorbell::source::SourceError;
+use thiserror::Error;
+
+/// Why the program ends before it has sent the stream.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Wrong use, said in words.
+    #[error("{0}")]
+    Usage(String),
+    /// Wrong configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Heaps that cannot be cut into packets.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The backend cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The receiver on loopback cannot be opened.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// There is no memory, or the backend does not take it.
+    #[error(transparent)]
+    Allocate(#[from] AllocateError),
+}
+
+impl Failure {
+    /// The code that the program exits with.
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) | Self::Config(_) | Self::Plan(_) | Self::Source(_) => USAGE,
+            Self::Open(_) | Self::Receive(_) | Self::Allocate(_) => BACKEND,
+        })
+    }
+}
+
+/// Some heaps failed.
+pub const HEAPS_FAILED: u8 = 1;
+/// 128 and the number of SIGINT, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+const USAGE: u8 = 2;
+const BACKEND: u8 = 3;

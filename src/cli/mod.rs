@@ -1,0 +1,48 @@
+//! Arguments to configuration to run, and what a person sees of it.
+
+mod args;
+mod exit;
+mod plan;
+mod progress;
+mod report;
+mod send;
+mod stream;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use self::args::{Arguments, Command};
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    log(arguments.verbose);
+    let result = match arguments.command {
+        Command::Send(arguments) => send::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("doorbell: {failure}");
+        failure.code()
+    })
+}
+
+/// Logs to standard error: warnings, more with `-v`, or what `RUST_LOG` says.
+fn log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

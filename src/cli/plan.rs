@@ -1,0 +1,185 @@
+//! `doorbell plan`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use doorbell::plan::{Plan, Run, RunLimits, runs};
+use doorbell::region::{Layout, Region};
+use indicatif::{HumanBytes, HumanCount};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use serde::Serialize;
+
+use super::args::PlanArguments;
+use super::exit::Failure;
+use super::stream::{LOOPBACK, Stream};
+
+/// Shows what a send would use.
+pub fn run(arguments: PlanArguments) -> Result<ExitCode, Failure> {
+    let stream = Stream::prepare(arguments.what.configuration()?, LOOPBACK)?;
+    let summary = Summary::of(&stream)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&summary).map_err(|e| Failure::Usage(e.to_string()))?);
+    } else {
+        summary.print();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a stream needs; that of data heaps where not said otherwise.
+#[derive(Serialize)]
+struct Summary {
+    backend: &'static str,
+    reason: String,
+    destinations: usize,
+    /// Bytes of IP packet that the route carries.
+    mtu: u32,
+    /// The largest packet that fits the MTU, in bytes of SPEAD.
+    packet_limit: usize,
+    heap_bytes: usize,
+    /// Data heaps of the stream; null if the source does not say.
+    heaps: Option<u64>,
+    heaps_per_batch: u32,
+    batches_in_flight: u32,
+    packets_per_heap: u32,
+    /// The largest packet, in bytes of SPEAD.
+    packet_size: usize,
+    packet_sizes: Vec<PacketSizes>,
+    /// Bytes that are not payload, of all that are sent in packets.
+    header_share: f64,
+    layout: &'static str,
+    /// Pieces of memory that make up a packet.
+    pieces_per_packet: u32,
+    packets_per_batch: usize,
+    /// Messages to the kernel: each a run of equal packets.
+    messages_per_batch: usize,
+    longest_run: usize,
+    doorbells_per_batch: usize,
+    /// Memory of all batches.
+    pinned_bytes: usize,
+    /// RLIMIT_MEMLOCK; null is no limit.
+    memlock_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct PacketSizes {
+    bytes: usize,
+    packets_per_heap: u32,
+}
+
+impl Summary {
+    fn of(stream: &Stream) -> Result<Self, Failure> {
+        let plan = &stream.data;
+        let in_flight = stream.config.batch.in_flight;
+        let (limits, headroom) = stream.message_limits();
+        let runs: Vec<Run> = runs(plan.packets(), limits).collect();
+        let size = |plan: &Plan, layout, batches| {
+            Region::size(plan, layout, batches, headroom).map_err(|e| Failure::Allocate(e.into()))
+        };
+        let pinned_bytes = size(plan, stream.layout, in_flight)?
+            + size(&stream.start, Layout::Packed, 1)?
+            + size(&stream.stop, Layout::Packed, 1)?;
+        let mut sizes = BTreeMap::new();
+        for packet in plan.packets().iter().filter(|packet| packet.heap == 0) {
+            *sizes.entry(packet.len()).or_insert(0) += 1;
+        }
+        let total = plan.bytes_of_first(1);
+        Ok(Self {
+            backend: stream.backend,
+            reason: stream.reason.clone(),
+            destinations: stream.destinations.len(),
+            mtu: stream.mtu,
+            packet_limit: stream.packet_limit,
+            heap_bytes: stream.source.heap_len(),
+            heaps: stream.heaps,
+            heaps_per_batch: plan.heaps(),
+            batches_in_flight: in_flight,
+            packets_per_heap: plan.packets_of_heap(0),
+            packet_size: sizes.keys().last().copied().unwrap_or(0),
+            packet_sizes: sizes
+                .into_iter()
+                .rev()
+                .map(|(bytes, packets_per_heap)| PacketSizes { bytes, packets_per_heap })
+                .collect(),
+            header_share: (total - stream.source.heap_len() as u64) as f64 / total as f64,
+            layout: match stream.layout {
+                Layout::Packed => "packed",
+                Layout::Split => "split",
+                Layout::Attached => "attached",
+            },
+            pieces_per_packet: if stream.layout == Layout::Packed { 1 } else { 2 },
+            packets_per_batch: plan.packets().len(),
+            messages_per_batch: runs.len(),
+            longest_run: runs.iter().map(|run| run.packets.len()).max().unwrap_or(0),
+            doorbells_per_batch: match stream.backend {
+                "udp" => runs.len().div_ceil(MESSAGES_PER_CALL),
+                _ => 1,
+            },
+            pinned_bytes,
+            memlock_bytes: getrlimit(Resource::RLIMIT_MEMLOCK)
+                .ok()
+                .map(|(soft, _)| soft)
+                .filter(|&soft| soft != RLIM_INFINITY),
+        })
+    }
+
+    fn print(&self) {
+        let row = |name: &str, value: String| println!("{name:<12}{value}");
+        let count = |value: usize| HumanCount(value as u64);
+        row("backend", format!("{} ({})", self.backend, self.reason));
+        row(
+            "route",
+            format!(
+                "{} destination(s), MTU {} bytes: packets of up to {} bytes of SPEAD",
+                self.destinations, self.mtu, self.packet_limit
+            ),
+        );
+        row(
+            "heap",
+            format!(
+                "{} of payload in {} packet(s)",
+                HumanBytes(self.heap_bytes as u64),
+                self.packets_per_heap
+            ),
+        );
+        let sizes: Vec<String> = self
+            .packet_sizes
+            .iter()
+            .map(|size| format!("{} x {} bytes", size.packets_per_heap, size.bytes))
+            .collect();
+        row("packets", format!("{}; {:.1}% headers", sizes.join(", "), 100.0 * self.header_share));
+        row(
+            "batch",
+            format!(
+                "{} heaps, {} packets, {} in flight, {}",
+                count(self.heaps_per_batch as usize),
+                count(self.packets_per_batch),
+                self.batches_in_flight,
+                self.layout
+            ),
+        );
+        row(
+            "messages",
+            format!(
+                "{} a batch, runs of up to {} packet(s)",
+                count(self.messages_per_batch),
+                self.longest_run
+            ),
+        );
+        row("doorbells", format!("{} a batch", self.doorbells_per_batch));
+        let limit = match self.memlock_bytes {
+            Some(limit) => format!("RLIMIT_MEMLOCK is {}", HumanBytes(limit)),
+            None => "RLIMIT_MEMLOCK sets no limit".into(),
+        };
+        row("memory", format!("{}; {limit}", HumanBytes(self.pinned_bytes as u64)));
+        if let Some(heaps) = self.heaps {
+            let batches = heaps.div_ceil(u64::from(self.heaps_per_batch));
+            row(
+                "stream",
+                format!("{} heaps in {} batches", HumanCount(heaps), HumanCount(batches)),
+            );
+        }
+    }
+}
+
+/// UIO_MAXIOV, which bounds sendmmsg(2) too.
+const MESSAGES_PER_CALL: usize = 1024;

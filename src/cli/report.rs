@@ -1,0 +1,144 @@
+//! What is said at the end, for people and for programs.
+
+use std::time::Duration;
+
+use doorbell::backend::Counters;
+use doorbell::receive::Received;
+use indicatif::{HumanBytes, HumanCount};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use serde::Serialize;
+
+/// What became of a stream. Serialised, it is the last line of `send --json`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Which backend sent.
+    pub backend: &'static str,
+    /// Why that one.
+    pub reason: String,
+    /// Data heaps submitted.
+    pub heaps: u64,
+    /// Those of them that did not go out whole.
+    pub heaps_failed: u64,
+    /// Bytes of payload in the heaps that went out whole.
+    pub payload_bytes: u64,
+    /// Bytes of all packets, with Ethernet, IP and UDP headers.
+    pub wire_bytes: u64,
+    /// All packets, those of descriptor and stop heaps included.
+    pub packets: u64,
+    /// The largest packet, in bytes of SPEAD.
+    pub packet_size: usize,
+    /// Calls that handed packets over.
+    pub doorbells: u64,
+    /// From the first submit to the last completion.
+    pub seconds: f64,
+    /// Payload over time.
+    pub payload_gbit_per_s: f64,
+    /// CPU time in user space, all threads.
+    pub user_seconds: f64,
+    /// CPU time in the kernel, all threads.
+    pub system_seconds: f64,
+    /// Memory that the backend sends from.
+    pub pinned_bytes: u64,
+    /// What backs that memory.
+    pub pages: String,
+    /// Packets in a message, on average.
+    pub gso_segments_per_message: f64,
+    /// Messages that the kernel refused to segment.
+    pub gso_refused: u64,
+    /// Times that the backend had no room.
+    pub waits: u64,
+    /// What the receiver on loopback got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<Received>,
+}
+
+impl Report {
+    /// Takes over what the backend counted.
+    pub fn count(&mut self, counters: &Counters, overhead: usize, spead_bytes: u64) {
+        self.doorbells = counters.doorbells;
+        self.packets = counters.packets;
+        self.wire_bytes = spead_bytes + counters.packets * overhead as u64;
+        self.gso_segments_per_message = counters.packets as f64 / counters.messages.max(1) as f64;
+        self.gso_refused = counters.segmentation_refused;
+        self.waits = counters.waits;
+    }
+
+    /// Takes over how long it took, and what that cost.
+    pub fn time(&mut self, elapsed: Duration, cost: &Cost) {
+        self.seconds = elapsed.as_secs_f64();
+        self.payload_gbit_per_s = self.payload_bytes as f64 * 8e-9 / self.seconds.max(1e-9);
+        let now = Cost::now();
+        self.user_seconds = now.user - cost.user;
+        self.system_seconds = now.system - cost.system;
+    }
+
+    /// Whether every heap went out and, if there was a receiver, arrived.
+    pub fn is_success(&self) -> bool {
+        let arrived = self.received.as_ref().is_none_or(|received| {
+            received.heaps == self.heaps && received.incomplete == 0 && received.mismatched == 0
+        });
+        self.heaps_failed == 0 && arrived
+    }
+
+    /// Says it in words.
+    pub fn print(&self) {
+        let sent = self.heaps - self.heaps_failed;
+        println!(
+            "sent      {} heaps, {} in {:.3} s: {:.2} Gb/s of payload",
+            HumanCount(sent),
+            HumanBytes(self.payload_bytes),
+            self.seconds,
+            self.payload_gbit_per_s
+        );
+        println!(
+            "          {} packets of up to {} bytes, {:.1} a message, {} doorbells, {:.3} s of CPU",
+            HumanCount(self.packets),
+            self.packet_size,
+            self.gso_segments_per_message,
+            HumanCount(self.doorbells),
+            self.user_seconds + self.system_seconds
+        );
+        println!("          from {} of memory on {}", HumanBytes(self.pinned_bytes), self.pages);
+        if self.gso_refused > 0 {
+            println!(
+                "          {} messages were refused by the kernel, and sent packet by packet",
+                HumanCount(self.gso_refused)
+            );
+        }
+        if self.heaps_failed > 0 {
+            println!("failed    {} heaps did not go out whole", HumanCount(self.heaps_failed));
+        }
+        let Some(received) = &self.received else { return };
+        if self.is_success() {
+            println!("received  {} heaps, every byte as it was sent", HumanCount(received.heaps));
+        } else {
+            println!(
+                "received  {} heaps whole, {} incomplete, {} with wrong bytes, of {} sent",
+                HumanCount(received.heaps),
+                HumanCount(received.incomplete),
+                HumanCount(received.mismatched),
+                HumanCount(sent)
+            );
+        }
+    }
+}
+
+/// CPU time of the process so far, in seconds.
+pub struct Cost {
+    user: f64,
+    system: f64,
+}
+
+impl Cost {
+    /// What getrusage(2) says; nothing, should it fail.
+    pub fn now() -> Self {
+        let seconds = |time: fn(&Usage) -> TimeVal| {
+            getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| {
+                let time = time(&usage);
+                time.tv_sec() as f64 + time.tv_usec() as f64 * 1e-6
+            })
+        };
+        Self { user: seconds(Usage::user_time), system: seconds(Usage::system_time) }
+    }
+}

@@ -1,0 +1,269 @@
+//! Configuration files, with errors that say which line and which key.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Deserialize;
+use toml::de::{DeTable, Deserializer};
+
+use super::{Config, ConfigError, Options, Place};
+
+impl Options {
+    /// Reads the text of a configuration file; `path` is how messages name it.
+    ///
+    /// # Errors
+    /// Text that is not TOML, a key that does not exist, or a value that is not of its key's kind.
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let place = |offset: usize| {
+            let before = &text.as_bytes()[..offset.min(text.len())];
+            let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+            Place { path: path.to_owned(), line }
+        };
+        let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+            place: place(start(&error)),
+            reason: error.message().to_owned(),
+        })?;
+        let entries = entries(table.get_ref());
+        if let Some((entry, hint)) = first_unknown(&entries) {
+            return Err(ConfigError::UnknownKey {
+                place: place(entry.key_at),
+                key: entry.key.clone(),
+                hint,
+            });
+        }
+        Self::deserialize(Deserializer::from(table)).map_err(|error| {
+            let at = start(&error);
+            let around = entries.iter().filter(|entry| entry.values.contains(&at));
+            let entry = around.min_by_key(|entry| entry.values.len());
+            ConfigError::Value {
+                place: place(at),
+                key: entry.map_or_else(String::new, |entry| entry.key.clone()),
+                reason: error.message().replace('\n', " "),
+            }
+        })
+    }
+}
+
+impl Config {
+    /// The configuration as TOML, complete: reading it back gives the same configuration.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&Options::from(self)).expect("tables of text and integers are TOML")
+    }
+}
+
+/// A section or a key in a section: where its name begins, and where its value lies.
+struct Entry {
+    key: String,
+    key_at: usize,
+    values: std::ops::Range<usize>,
+    section: bool,
+}
+
+fn entries(root: &DeTable<'_>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (section, value) in root {
+        let name = section.get_ref();
+        let keys = value.get_ref().as_table();
+        entries.push(Entry {
+            key: name.to_string(),
+            key_at: section.span().start,
+            values: value.span(),
+            section: keys.is_some(),
+        });
+        entries.extend(keys.into_iter().flatten().map(|(key, value)| Entry {
+            key: format!("{name}.{}", key.get_ref()),
+            key_at: key.span().start,
+            values: value.span(),
+            section: false,
+        }));
+    }
+    entries
+}
+
+/// The first entry, in the order of the file, that is no section or key of ours, and what is.
+fn first_unknown(entries: &[Entry]) -> Option<(&Entry, String)> {
+    let flags = Options::augment_args(clap::Command::new(""));
+    let keys: Vec<&str> = flags.get_arguments().map(|flag| flag.get_id().as_str()).collect();
+    let mut sections: Vec<&str> = keys.iter().filter_map(|key| key.split('.').next()).collect();
+    sections.dedup();
+    let known = |entry: &&Entry| match entry.section {
+        true => sections.contains(&entry.key.as_str()),
+        false => keys.contains(&entry.key.as_str()),
+    };
+    let entry = entries.iter().filter(|entry| !known(entry)).min_by_key(|entry| entry.key_at)?;
+    let hint = match entry.section {
+        true => nearest(&entry.key, &sections),
+        false if sections.contains(&entry.key.as_str()) => {
+            format!("it is a section; write `[{}]` and its keys below it", entry.key)
+        }
+        false => nearest(&entry.key, &keys),
+    };
+    Some((entry, hint))
+}
+
+/// The valid key whose name is most like that of `key`, whatever its section, since the section may
+/// be what is wrong; the section's own keys, or everything, where none is like it.
+fn nearest(key: &str, valid: &[&str]) -> String {
+    let split = |key: &str| match key.rsplit_once('.') {
+        Some((section, name)) => (section.to_owned(), name.replace('-', "_")),
+        None => (String::new(), key.to_owned()),
+    };
+    let (section, name) = split(key);
+    let likeness = |other: &str| {
+        let (own, other) = split(other);
+        (strsim::normalized_damerau_levenshtein(&name, &other), own == section)
+    };
+    let best = valid
+        .iter()
+        .map(|other| (likeness(other), other))
+        .max_by(|((a, here), _), ((b, there), _)| a.total_cmp(b).then(here.cmp(there)));
+    match best {
+        Some(((likeness, _), best)) if likeness >= LIKE => format!("did you mean `{best}`?"),
+        _ => {
+            let near: Vec<&str> =
+                valid.iter().copied().filter(|other| split(other).0 == section).collect();
+            let listed = if near.is_empty() { valid } else { &near };
+            format!("the valid ones are {}", listed.join(", "))
+        }
+    }
+}
+
+/// Half of the letters in place: a typo or a missing word, not a different key.
+const LIKE: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(text: &str) -> Result<Options, ConfigError> {
+        Options::from_toml(text, Path::new("run.toml"))
+    }
+
+    #[test]
+    fn mistakes_in_a_file_name_line_and_key() {
+        for (text, message) in [
+            (
+                "[stream]\nto = '[::1]:1'\nttl = 'x'",
+                "run.toml:3: stream.ttl: invalid type: string \"x\", expected a whole number from 0 to 255",
+            ),
+            (
+                "[stream]\nttl = 256",
+                "run.toml:2: stream.ttl: invalid value: integer `256`, expected a whole number from 0 to 255",
+            ),
+            (
+                "\n\nheap.count = -1",
+                "run.toml:3: heap.count: invalid value: integer `-1`, expected a whole number, 0 or above",
+            ),
+            (
+                "heap.count = 1.5",
+                "run.toml:1: heap.count: invalid type: floating point `1.5`, expected a whole number, 0 or above",
+            ),
+            (
+                "[heap]\nsize = '12 Kb'",
+                "run.toml:2: heap.size: `12 Kb` is not a size: its unit is none of GiB MiB KiB B kB MB GB",
+            ),
+            (
+                "[heap]\nsize = -1",
+                "run.toml:2: heap.size: `-1` is not a size: write a number of bytes and a unit, such as 10GiB",
+            ),
+            (
+                "[heap]\nsize = true",
+                "run.toml:2: heap.size: invalid type: boolean `true`, expected a string or a number",
+            ),
+            (
+                "[heap]\nitems = ['a:u8',\n'b']",
+                "run.toml:3: heap.items: `b` is not an item: write [ID=]NAME:TYPE[DIMS], such as adc_x:i8[4096]",
+            ),
+            (
+                "stream.to = 7148",
+                "run.toml:1: stream.to: invalid type: integer `7148`, expected a string or an array of strings",
+            ),
+            (
+                "stream.to = [{}]",
+                "run.toml:1: stream.to: invalid type: map, expected a string or a number",
+            ),
+            (
+                "[stream.to]",
+                "run.toml:1: stream.to: invalid type: map, expected a string or an array of strings",
+            ),
+            (
+                "[stream]\ngroup = 'parallel'",
+                "run.toml:2: stream.group: invalid value: string \"parallel\", expected one of `serial`, `round-robin`",
+            ),
+            (
+                "[stream]\nrepeat_pointers = 1",
+                "run.toml:2: stream.repeat_pointers: invalid type: integer `1`, expected a boolean",
+            ),
+            (
+                "[backend]\nkind = 1",
+                "run.toml:2: backend.kind: invalid type: integer `1`, expected one of `auto`, `verbs`, `udp`, `pcap`",
+            ),
+            (
+                "[backend]\ndevice = 1",
+                "run.toml:2: backend.device: invalid type: integer `1`, expected a string",
+            ),
+            ("[heap]\nsiez = 1", "run.toml:2: unknown key `heap.siez`: did you mean `heap.size`?"),
+            (
+                "[heap]\nsize = 1\n[stream]\npacket-size = 1\nx = 1",
+                "run.toml:4: unknown key `stream.packet-size`: did you mean `stream.packet_size`?",
+            ),
+            ("heaps = 1", "run.toml:1: unknown key `heaps`: did you mean `batch.heaps`?"),
+            ("rate = '1Gb/s'", "run.toml:1: unknown key `rate`: did you mean `pacing.rate`?"),
+            (
+                "[batch]\nzzzzzz = 1",
+                "run.toml:2: unknown key `batch.zzzzzz`: the valid ones are batch.heaps, batch.in_flight",
+            ),
+            ("\n[steam]\nto = 'a:1'", "run.toml:2: unknown key `steam`: did you mean `stream`?"),
+            (
+                "[zzzzzz]",
+                "run.toml:1: unknown key `zzzzzz`: the valid ones are stream, heap, source, batch, pacing, backend",
+            ),
+            (
+                "source = 'a.npy'",
+                "run.toml:1: unknown key `source`: it is a section; write `[source]` and its keys below it",
+            ),
+            (
+                "[[heap]]\nsize = 1",
+                "run.toml:1: unknown key `heap`: it is a section; write `[heap]` and its keys below it",
+            ),
+        ] {
+            assert_eq!(file(text).expect_err(text).to_string(), message);
+        }
+        for (text, start) in [
+            ("[stream]\nttl = ", "run.toml:2: not TOML: "),
+            ("[stream]\nttl = 1\nttl = 2", "run.toml:3: not TOML: "),
+            ("[stream]\nto = 'a:1", "run.toml:2: not TOML: "),
+        ] {
+            let message = file(text).expect_err(text).to_string();
+            assert!(message.starts_with(start), "{message}");
+        }
+        let flavour = file("stream.flavour = '64-41'").unwrap_err().to_string();
+        assert!(
+            flavour.starts_with("run.toml:1: stream.flavour: `64-41` is not a SPEAD flavour"),
+            "{flavour}"
+        );
+    }
+
+    /// Something like a configuration file.
+    fn near_toml() -> impl Strategy<Value = String> {
+        let line = prop_oneof![
+            "\\[(stream|heap|source|batch|pacing|backend|x)\\]",
+            "(to|ttl|size|items|count|kind|rate|stream.to|heap.size|é) = [-0-9a-z'\"\\[\\]{}.:é]{0,12}",
+            "[\\[\\]=.\"'a-z#é ]{0,12}",
+        ];
+        proptest::collection::vec(line, 0..6).prop_map(|lines| lines.join("\n"))
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(any in any::<String>(), near in near_toml()) {
+            for text in [any, near] {
+                if let Ok(options) = file(&text) {
+                    let _ = Config::from_options(options);
+                }
+            }
+        }
+    }
+}

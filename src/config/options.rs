@@ -1,0 +1,350 @@
+//! What may be configured: one declaration that serves as flags and as TOML.
+//!
+//! The id of every flag is its key in the file, `section.key`.
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::value::{choice, number, text, texts};
+use super::{Endpoint, Interface, ItemSpec, PacketSize, Rate, Size, SourceKind};
+use crate::plan::Order;
+use crate::wire::Flavour;
+use crate::wire::ethernet::MacAddress;
+
+/// Everything that may be configured, as far as it was.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where the stream goes and what its packets look like.
+    #[command(flatten)]
+    pub stream: StreamOptions,
+    /// What a heap holds.
+    #[command(flatten)]
+    pub heap: HeapOptions,
+    /// Where payload comes from.
+    #[command(flatten)]
+    pub source: SourceOptions,
+    /// How many heaps go together.
+    #[command(flatten)]
+    pub batch: BatchOptions,
+    /// How fast packets go.
+    #[command(flatten)]
+    pub pacing: PacingOptions,
+    /// The way onto the wire.
+    #[command(flatten)]
+    pub backend: BackendOptions,
+}
+
+/// The section `[stream]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Stream")]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamOptions {
+    /// Send to HOST:PORT, one substream each; 239.1.0.0+3:7148 is four addresses; may be repeated
+    /// [default: a verifying receiver on loopback]
+    #[arg(id = "stream.to", long = "to", value_name = "HOST:PORT")]
+    #[serde(with = "texts")]
+    pub to: Option<Vec<Endpoint>>,
+
+    /// Longest packet in bytes of SPEAD, without network headers [default: auto, equal packets within
+    /// the MTU]
+    #[arg(id = "stream.packet_size", long = "packet-size", value_name = "auto|BYTES")]
+    #[serde(with = "text")]
+    pub packet_size: Option<PacketSize>,
+
+    /// MTU of the path [default: the interface's]
+    #[arg(id = "stream.mtu", long = "mtu", value_name = "BYTES")]
+    #[serde(deserialize_with = "number")]
+    pub mtu: Option<u32>,
+
+    /// SPEAD flavour: 64 bits, of which N are the address [default: 64-40]
+    #[arg(id = "stream.flavour", long = "flavour", value_name = "64-N")]
+    #[serde(with = "text")]
+    pub flavour: Option<Flavour>,
+
+    /// Repeat all item pointers in every packet of a heap [default: false]
+    #[arg(
+        id = "stream.repeat_pointers",
+        long = "repeat-pointers",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub repeat_pointers: Option<bool>,
+
+    /// Order of the packets of a batch: heap after heap, or one of each heap in turn [default: serial]
+    #[arg(
+        id = "stream.group",
+        long = "group",
+        value_name = "serial|round-robin",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub group: Option<Order>,
+
+    /// Heap cnt of the first heap [default: 1]
+    #[arg(id = "stream.cnt_start", long = "cnt-start", value_name = "N")]
+    #[serde(deserialize_with = "number")]
+    pub cnt_start: Option<u64>,
+
+    /// Heap cnts from one heap to the next; senders that share a stream stride [default: 1]
+    #[arg(id = "stream.cnt_step", long = "cnt-step", value_name = "N")]
+    #[serde(deserialize_with = "number")]
+    pub cnt_step: Option<u64>,
+
+    /// Time to live, or IPv6 hop limit [default: 1 multicast, 64 unicast]
+    #[arg(id = "stream.ttl", long = "ttl", value_name = "HOPS")]
+    #[serde(deserialize_with = "number")]
+    pub ttl: Option<u8>,
+
+    /// VLAN id of the frames, for backends that build frames [default: untagged]
+    #[arg(id = "stream.vlan", long = "vlan", value_name = "1..4094")]
+    #[serde(deserialize_with = "number")]
+    pub vlan: Option<u16>,
+
+    /// Destination MAC address, for backends that build frames [default: from the group or neighbour]
+    #[arg(id = "stream.dst_mac", long = "dst-mac", value_name = "MAC")]
+    #[serde(with = "text")]
+    pub dst_mac: Option<MacAddress>,
+
+    /// UDP source port [default: any free one]
+    #[arg(id = "stream.source_port", long = "source-port", value_name = "PORT")]
+    #[serde(deserialize_with = "number")]
+    pub source_port: Option<u16>,
+}
+
+/// The section `[heap]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Heaps")]
+#[serde(default, deny_unknown_fields)]
+pub struct HeapOptions {
+    /// Payload of a heap, such as 8192 or 1MiB [default: 8KiB]
+    #[arg(id = "heap.size", long = "heap-size", value_name = "SIZE")]
+    #[serde(with = "text")]
+    pub size: Option<Size>,
+
+    /// Number of heaps [default: 65536, or all of the file]
+    #[arg(id = "heap.count", long = "heaps", value_name = "N")]
+    #[serde(deserialize_with = "number")]
+    pub count: Option<u64>,
+
+    /// The items of a heap, in place of its size.
+    #[arg(
+        id = "heap.items",
+        long = "items",
+        help = "Items of a heap, such as adc_x:i8[4096],0x3400=w:<f4[16x2], in place of --heap-size",
+        value_name = "[ID=]NAME:TYPE[DIMS]",
+        value_delimiter = ','
+    )]
+    #[serde(with = "texts")]
+    pub items: Option<Vec<ItemSpec>>,
+
+    /// Send descriptors in the first heap or in a heap of their own [default: first]
+    #[arg(
+        id = "heap.descriptors",
+        long = "descriptors",
+        value_name = "first|own",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub descriptors: Option<DescriptorPlacement>,
+}
+
+/// The section `[source]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Source")]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceOptions {
+    /// Payload: pattern, random:SEED, a .npy file, any other file, or - for standard input [default:
+    /// pattern]
+    #[arg(id = "source.kind", long = "source", value_name = "SOURCE", allow_hyphen_values = true)]
+    #[serde(with = "text")]
+    pub kind: Option<SourceKind>,
+}
+
+/// The section `[batch]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Batches")]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchOptions {
+    /// Heaps per batch, sent with one doorbell [default: about 512KiB of them]
+    #[arg(id = "batch.heaps", long = "batch-heaps", value_name = "N")]
+    #[serde(deserialize_with = "number")]
+    pub heaps: Option<u32>,
+
+    /// Batches in flight at once [default: 2]
+    #[arg(id = "batch.in_flight", long = "in-flight", value_name = "N")]
+    #[serde(deserialize_with = "number")]
+    pub in_flight: Option<u32>,
+}
+
+/// The section `[pacing]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Pacing")]
+#[serde(default, deny_unknown_fields)]
+pub struct PacingOptions {
+    /// Rate on the wire, all headers included, such as 10Gb/s or 1.25GB/s [default: as fast as it goes]
+    #[arg(id = "pacing.rate", long = "rate", value_name = "RATE")]
+    #[serde(with = "text")]
+    pub rate: Option<Rate>,
+
+    /// Most that may go at once while keeping to the rate [default: 64KiB]
+    #[arg(id = "pacing.burst", long = "burst", value_name = "SIZE")]
+    #[serde(with = "text")]
+    pub burst: Option<Size>,
+
+    /// Who keeps to the rate [default: auto, the hardware where it can]
+    #[arg(
+        id = "pacing.mode",
+        long = "pacing",
+        value_name = "auto|software|hardware|none",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub mode: Option<PacingMode>,
+}
+
+/// The section `[backend]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Backend")]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendOptions {
+    /// Way onto the wire; a named one never falls back [default: auto]
+    #[arg(
+        id = "backend.kind",
+        long = "backend",
+        value_name = "auto|verbs|udp|pcap",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub kind: Option<BackendKind>,
+
+    /// Network interface to send from, by name or address [default: by route]
+    #[arg(id = "backend.interface", long = "interface", value_name = "NAME|ADDR")]
+    #[serde(with = "text")]
+    pub interface: Option<Interface>,
+
+    /// RDMA device, such as mlx5_0, for backends that build frames [default: the interface's]
+    #[arg(id = "backend.device", long = "device", value_name = "DEVICE")]
+    pub device: Option<String>,
+
+    /// Capture file to write, with --backend pcap
+    #[arg(id = "backend.pcap", long = "pcap", value_name = "FILE")]
+    pub pcap: Option<String>,
+}
+
+/// Where descriptors travel.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DescriptorPlacement {
+    /// In the first heap of each substream.
+    #[default]
+    First,
+    /// In a heap of their own, before the first.
+    Own,
+}
+
+/// Who keeps to the rate.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PacingMode {
+    /// The hardware where it can, else software.
+    #[default]
+    Auto,
+    /// The sending thread.
+    Software,
+    /// The network interface, or nothing is sent.
+    Hardware,
+    /// Nobody: as fast as it goes.
+    None,
+}
+
+/// The way onto the wire, by name.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackendKind {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// RDMA verbs.
+    Verbs,
+    /// UDP sockets.
+    Udp,
+    /// A capture file.
+    Pcap,
+}
+
+/// Here and not beside the type, because plans know no command line.
+impl ValueEnum for Order {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Serial, Self::RoundRobin]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Serial => "serial",
+            Self::RoundRobin => "round-robin",
+        }))
+    }
+}
+
+impl Options {
+    /// These options, and where they say nothing, the `other` ones: flags over the file.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            stream: self.stream.or(other.stream),
+            heap: self.heap.or(other.heap),
+            source: SourceOptions { kind: self.source.kind.or(other.source.kind) },
+            batch: BatchOptions {
+                heaps: self.batch.heaps.or(other.batch.heaps),
+                in_flight: self.batch.in_flight.or(other.batch.in_flight),
+            },
+            pacing: PacingOptions {
+                rate: self.pacing.rate.or(other.pacing.rate),
+                burst: self.pacing.burst.or(other.pacing.burst),
+                mode: self.pacing.mode.or(other.pacing.mode),
+            },
+            backend: self.backend.or(other.backend),
+        }
+    }
+}
+
+impl StreamOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            to: self.to.or(other.to),
+            packet_size: self.packet_size.or(other.packet_size),
+            mtu: self.mtu.or(other.mtu),
+            flavour: self.flavour.or(other.flavour),
+            repeat_pointers: self.repeat_pointers.or(other.repeat_pointers),
+            group: self.group.or(other.group),
+            cnt_start: self.cnt_start.or(other.cnt_start),
+            cnt_step: self.cnt_step.or(other.cnt_step),
+            ttl: self.ttl.or(other.ttl),
+            vlan: self.vlan.or(other.vlan),
+            dst_mac: self.dst_mac.or(other.dst_mac),
+            source_port: self.source_port.or(other.source_port),
+        }
+    }
+}
+
+impl HeapOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            size: self.size.or(other.size),
+            count: self.count.or(other.count),
+            items: self.items.or(other.items),
+            descriptors: self.descriptors.or(other.descriptors),
+        }
+    }
+}
+
+impl BackendOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            kind: self.kind.or(other.kind),
+            interface: self.interface.or(other.interface),
+            device: self.device.or(other.device),
+            pcap: self.pcap.or(other.pcap),
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! From what the user said to what that comes to.
+
+use super::{
+    BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig, BatchOptions, Config,
+    ConfigError, Endpoint, HeapConfig, HeapContent, HeapOptions, Host, Interface, Item, Key,
+    Options, PacingConfig, PacingMode, PacingOptions, PacketSize, Rate, Size, SourceKind,
+    SourceOptions, StreamConfig, StreamOptions,
+};
+use crate::wire::ethernet::Vlan;
+use crate::wire::{Flavour, MIN_PACKET_SIZE};
+use crate::{pacer, plan};
+
+impl Config {
+    /// Fills in every default and refuses what cannot be sent.
+    ///
+    /// # Errors
+    /// A value that cannot be used, or keys that do not go together; the error names them.
+    pub fn from_options(options: Options) -> Result<Self, ConfigError> {
+        let source = options.source.kind.unwrap_or_default();
+        let stream = stream(options.stream)?;
+        let heap = heap(options.heap, &source, stream.flavour)?;
+        let batch = batch(&options.batch, &stream, &heap)?;
+        let pacing = pacing(&options.pacing)?;
+        let backend = backend(options.backend, &stream)?;
+        Ok(Self { stream, heap, source, batch, pacing, backend })
+    }
+
+    /// Whether udp can do all that is asked: [`Config::from_options`] sees to it where udp is named,
+    /// this is for where `auto` comes down to it.
+    ///
+    /// # Errors
+    /// A key that only backends which build frames can serve.
+    pub fn served_by_udp(&self) -> Result<(), ConfigError> {
+        served_by_udp(&self.stream, self.backend.device.as_deref())
+    }
+}
+
+fn stream(options: StreamOptions) -> Result<StreamConfig, ConfigError> {
+    let stream = StreamConfig {
+        to: options.to.unwrap_or_default(),
+        packet_size: options.packet_size.unwrap_or_default(),
+        mtu: options.mtu,
+        flavour: options.flavour.unwrap_or_default(),
+        repeat_pointers: options.repeat_pointers.unwrap_or_default(),
+        group: options.group.unwrap_or_default(),
+        cnt_start: options.cnt_start.unwrap_or(1),
+        cnt_step: options.cnt_step.unwrap_or(1),
+        ttl: options.ttl,
+        vlan: options.vlan.map(vlan).transpose()?,
+        dst_mac: options.dst_mac,
+        source_port: options.source_port,
+    };
+    one_family(&stream.to)?;
+    if let PacketSize::AtMost(bytes) = stream.packet_size
+        && (bytes as usize) < MIN_PACKET_SIZE
+    {
+        let hint = format!(
+            "the smallest SPEAD packet is {MIN_PACKET_SIZE} bytes; give that or more, or auto"
+        );
+        return Err(ConfigError::unusable(PACKET_SIZE, bytes, hint));
+    }
+    let ipv6 = stream.to.iter().any(|endpoint| matches!(endpoint.host(), Host::V6(..)));
+    stream.packet_size_within(stream.mtu.unwrap_or(u32::MAX), ipv6)?;
+    for (key, cnt) in [(CNT_START, stream.cnt_start), (CNT_STEP, stream.cnt_step)] {
+        let max = stream.flavour.max_value();
+        if cnt > max {
+            let hint = format!("heap cnts of flavour {} end at {max}", stream.flavour);
+            return Err(ConfigError::unusable(key, cnt, hint));
+        }
+    }
+    at_least_1(CNT_STEP, stream.cnt_step)?;
+    let unicast =
+        |endpoint: &&Endpoint| endpoint.host().address().is_some_and(|ip| !ip.is_multicast());
+    if let (Some(0), Some(endpoint)) = (stream.ttl, stream.to.iter().find(unicast)) {
+        let hint = format!("packets to {endpoint} need 1 or more; 0 keeps multicast on this host");
+        return Err(ConfigError::unusable(TTL, 0, hint));
+    }
+    if stream.source_port == Some(0) {
+        let hint = "give a port from 1 to 65535, or leave it out for any free one";
+        return Err(ConfigError::unusable(SOURCE_PORT, 0, hint));
+    }
+    Ok(stream)
+}
+
+fn vlan(id: u16) -> Result<Vlan, ConfigError> {
+    Vlan::new(id, 0).map_err(|_| {
+        let hint = "VLAN ids are 1 to 4094 (IEEE 802.1Q); leave it out for untagged frames";
+        ConfigError::unusable(VLAN, id, hint)
+    })
+}
+
+/// Host names join either family when they are resolved.
+fn one_family(to: &[Endpoint]) -> Result<(), ConfigError> {
+    let v4 = to.iter().find(|endpoint| matches!(endpoint.host(), Host::V4(_)));
+    let v6 = to.iter().find(|endpoint| matches!(endpoint.host(), Host::V6(..)));
+    let (Some(v4), Some(v6)) = (v4, v6) else { return Ok(()) };
+    let hint = format!("destinations must all be of one family: {v4} is IPv4, {v6} is IPv6");
+    Err(ConfigError::unusable(TO, format_args!("{v4}, {v6}"), hint))
+}
+
+impl StreamConfig {
+    /// The packet size as a plan takes it, for packets within an MTU of `mtu` bytes of IP.
+    /// [`Config::from_options`] has tried the configured MTU; the interface's is for the caller.
+    ///
+    /// # Errors
+    /// The packet size if it is too large, or the MTU if no SPEAD packet fits it.
+    pub fn packet_size_within(
+        &self,
+        mtu: u32,
+        ipv6: bool,
+    ) -> Result<plan::PacketSize, ConfigError> {
+        let (family, headers, longest) = match ipv6 {
+            true => ("IPv6", IPV6_HEADERS, IPV6_LONGEST),
+            false => ("IPv4", IPV4_HEADERS, IPV4_LONGEST),
+        };
+        let most = mtu.saturating_sub(headers).min(longest);
+        if (most as usize) < MIN_PACKET_SIZE {
+            let least = headers as usize + MIN_PACKET_SIZE;
+            let hint =
+                format!("the smallest SPEAD packet over {family} and UDP takes {least} bytes");
+            return Err(ConfigError::unusable(MTU, mtu, hint));
+        }
+        match self.packet_size {
+            PacketSize::AtMost(bytes) if bytes > most => {
+                let limit = match mtu.checked_sub(headers) {
+                    Some(room) if room <= longest => format!("an MTU of {mtu}"),
+                    _ => "a datagram".to_owned(),
+                };
+                let hint = format!(
+                    "{limit} carries at most {most} bytes over {family} and UDP; give {most} or less, or auto"
+                );
+                Err(ConfigError::unusable(PACKET_SIZE, bytes, hint))
+            }
+            PacketSize::AtMost(bytes) => Ok(plan::PacketSize::Exact(bytes as usize)),
+            PacketSize::Auto => Ok(plan::PacketSize::Uniform { limit: most as usize }),
+        }
+    }
+}
+
+fn heap(
+    options: HeapOptions,
+    source: &SourceKind,
+    flavour: Flavour,
+) -> Result<HeapConfig, ConfigError> {
+    if let SourceKind::Npy(path) = source {
+        let taken = [
+            (HEAP_SIZE, options.size.is_some(), "how large a heap is"),
+            (ITEMS, options.items.is_some(), "what a heap holds"),
+        ];
+        if let Some((key, _, what)) = taken.into_iter().find(|(_, given, _)| *given) {
+            let hint = format!("{} itself says {what}; drop {}", path.display(), key.name());
+            return Err(ConfigError::conflict(key, SOURCE, hint));
+        }
+    }
+    let content = match (options.items, options.size) {
+        (Some(_), Some(_)) => {
+            let hint = "the items are the size; give one of the two";
+            return Err(ConfigError::conflict(ITEMS, HEAP_SIZE, hint));
+        }
+        (Some(specs), None) if specs.is_empty() => {
+            let hint = "give an item, such as adc_x:i8[4096], or leave it out";
+            return Err(ConfigError::unusable(ITEMS, "[]", hint));
+        }
+        (Some(specs), None) => HeapContent::Items(
+            Item::number(&specs, flavour)
+                .map_err(|(item, hint)| ConfigError::unusable(ITEMS, item, hint))?,
+        ),
+        (None, _) if matches!(source, SourceKind::Npy(_)) => HeapContent::Npy,
+        (None, size) => HeapContent::Size(size.unwrap_or(HEAP_SIZE_DEFAULT)),
+    };
+    if !matches!(content, HeapContent::Items(_)) && flavour.max_id() < super::item::FIRST_ID {
+        let max = flavour.max_id();
+        let hint = format!(
+            "its item ids end at {max:#x}; give heap.items (--items) with ids, or take 64-40"
+        );
+        return Err(ConfigError::unusable(FLAVOUR, flavour, hint));
+    }
+    if let Some(bytes) = content.bytes() {
+        let (key, given) = match &content {
+            HeapContent::Items(_) => (ITEMS, format!("{bytes} bytes together")),
+            _ => (HEAP_SIZE, Size::from_bytes(bytes).to_string()),
+        };
+        let max = flavour.max_value();
+        if bytes == 0 {
+            return Err(ConfigError::unusable(key, given, "a heap holds at least 1 byte"));
+        }
+        if bytes > max {
+            let hint = format!("heaps of flavour {flavour} end at {max} bytes");
+            return Err(ConfigError::unusable(key, given, hint));
+        }
+    }
+    let generated = matches!(source, SourceKind::Pattern | SourceKind::Random { .. });
+    let count = options.count.or(generated.then_some(HEAPS_DEFAULT));
+    if let Some(count) = count {
+        at_least_1(HEAPS, count)?;
+    }
+    Ok(HeapConfig { content, count, descriptors: options.descriptors.unwrap_or_default() })
+}
+
+fn batch(
+    options: &BatchOptions,
+    stream: &StreamConfig,
+    heap: &HeapConfig,
+) -> Result<BatchConfig, ConfigError> {
+    let destinations =
+        stream.to.iter().map(|endpoint| u64::from(endpoint.count())).sum::<u64>().max(1);
+    let in_flight = options.in_flight.unwrap_or(IN_FLIGHT_DEFAULT);
+    at_least_1(IN_FLIGHT, in_flight.into())?;
+    if let Some(heaps) = options.heaps.map(u64::from) {
+        at_least_1(BATCH_HEAPS, heaps)?;
+        let whole_stream = heap.count.is_some_and(|count| count <= heaps);
+        if !heaps.is_multiple_of(destinations) && !whole_stream {
+            let near = heaps.next_multiple_of(destinations);
+            let hint = format!(
+                "heaps go to {destinations} destinations in turn; give a multiple, such as {near}"
+            );
+            return Err(ConfigError::unusable(BATCH_HEAPS, heaps, hint));
+        }
+    }
+    let batch = BatchConfig { heaps: options.heaps, in_flight };
+    let heaps = match heap.content.bytes() {
+        Some(bytes) => Some(batch.heaps_of(bytes, destinations, heap.count)),
+        None => batch.heaps,
+    };
+    Ok(BatchConfig { heaps, ..batch })
+}
+
+fn pacing(options: &PacingOptions) -> Result<PacingConfig, ConfigError> {
+    let mode = options.mode.unwrap_or_default();
+    match (options.rate, mode) {
+        (Some(rate), _) if rate.bits_per_second() == 0 => {
+            let hint = "give a rate such as 10Gb/s, or leave it out to go as fast as it goes";
+            return Err(ConfigError::unusable(RATE, rate, hint));
+        }
+        (Some(_), PacingMode::None) => {
+            let hint = "with pacing none nobody keeps to a rate; drop one of the two";
+            return Err(ConfigError::conflict(RATE, PACING, hint));
+        }
+        (None, PacingMode::Software | PacingMode::Hardware) => {
+            return Err(ConfigError::missing(
+                RATE,
+                format!("{PACING} needs one to keep to, such as 10Gb/s"),
+            ));
+        }
+        (None, _) if options.burst.is_some() => {
+            return Err(ConfigError::missing(
+                RATE,
+                format!("{BURST} needs one to keep to, such as 10Gb/s"),
+            ));
+        }
+        _ => {}
+    }
+    let burst = options.burst.unwrap_or(BURST_DEFAULT);
+    let bytes = u32::try_from(burst.bytes()).ok().filter(|bytes| *bytes > 0).ok_or_else(|| {
+        let hint = "give at least a packet and less than 4GiB, such as 64KiB";
+        ConfigError::unusable(BURST, burst, hint)
+    })?;
+    let pace = |rate: Rate| pacer::Rate { bits_per_second: rate.bits_per_second(), burst: bytes };
+    Ok(PacingConfig { rate: options.rate.map(pace), mode })
+}
+
+fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConfig, ConfigError> {
+    let kind = options.kind.unwrap_or_default();
+    let choice = match (kind, options.pcap) {
+        (BackendKind::Pcap, Some(path)) if path.is_empty() => {
+            return Err(ConfigError::unusable(PCAP, "``", "give the capture file a name"));
+        }
+        (BackendKind::Pcap, Some(path)) => BackendChoice::Pcap(path.into()),
+        (BackendKind::Pcap, None) => {
+            return Err(ConfigError::missing(
+                PCAP,
+                format!("{BACKEND} pcap writes a capture file; name it"),
+            ));
+        }
+        (_, Some(_)) => {
+            let hint = "only the pcap backend writes a capture file; choose it, or drop the file";
+            return Err(ConfigError::conflict(PCAP, BACKEND, hint));
+        }
+        (BackendKind::Auto, None) => BackendChoice::Auto,
+        (BackendKind::Verbs, None) => BackendChoice::Verbs,
+        (BackendKind::Udp, None) => BackendChoice::Udp,
+    };
+    if kind == BackendKind::Udp {
+        served_by_udp(stream, options.device.as_deref())?;
+    }
+    if kind == BackendKind::Verbs && stream.to.is_empty() {
+        let hint =
+            "only udp reaches the receiver on loopback that stands in for it; give HOST:PORT";
+        return Err(ConfigError::missing(TO, hint));
+    }
+    if options.device.as_deref() == Some("") {
+        return Err(ConfigError::unusable(
+            DEVICE,
+            "``",
+            "give the name of an RDMA device, such as mlx5_0",
+        ));
+    }
+    if let Some(Interface::Address(address)) = &options.interface {
+        let other = |endpoint: &&Endpoint| {
+            endpoint.host().address().is_some_and(|to| to.is_ipv4() != address.is_ipv4())
+        };
+        if let Some(endpoint) = stream.to.iter().find(other) {
+            let hint = format!(
+                "{address} and {endpoint} are of different families; name the interface instead"
+            );
+            return Err(ConfigError::conflict(INTERFACE, TO, hint));
+        }
+    }
+    Ok(BackendConfig { choice, interface: options.interface, device: options.device })
+}
+
+fn served_by_udp(stream: &StreamConfig, device: Option<&str>) -> Result<(), ConfigError> {
+    let frames_only = [
+        (VLAN, stream.vlan.is_some()),
+        (DST_MAC, stream.dst_mac.is_some()),
+        (DEVICE, device.is_some()),
+    ];
+    let Some((key, _)) = frames_only.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+    let hint = format!(
+        "with udp the kernel builds the frames; drop {}, or choose a backend that builds them \
+         itself, such as pcap",
+        key.name()
+    );
+    Err(ConfigError::conflict(key, BACKEND, hint))
+}
+
+fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
+    match value {
+        0 => Err(ConfigError::unusable(key, 0, "give 1 or more")),
+        _ => Ok(()),
+    }
+}
+
+impl From<&Config> for Options {
+    /// The options that resolve to this configuration.
+    fn from(config: &Config) -> Self {
+        let Config { stream, heap, source, batch, pacing, backend } = config.clone();
+        let (size, items) = match heap.content {
+            HeapContent::Size(size) => (Some(size), None),
+            HeapContent::Items(items) => (None, Some(items.into_iter().map(Into::into).collect())),
+            HeapContent::Npy => (None, None),
+        };
+        let (kind, pcap) = match backend.choice {
+            BackendChoice::Auto => (BackendKind::Auto, None),
+            BackendChoice::Verbs => (BackendKind::Verbs, None),
+            BackendChoice::Udp => (BackendKind::Udp, None),
+            BackendChoice::Pcap(path) => {
+                (BackendKind::Pcap, Some(path.to_string_lossy().into_owned()))
+            }
+        };
+        Self {
+            stream: StreamOptions {
+                to: (!stream.to.is_empty()).then_some(stream.to),
+                packet_size: Some(stream.packet_size),
+                mtu: stream.mtu,
+                flavour: Some(stream.flavour),
+                repeat_pointers: Some(stream.repeat_pointers),
+                group: Some(stream.group),
+                cnt_start: Some(stream.cnt_start),
+                cnt_step: Some(stream.cnt_step),
+                ttl: stream.ttl,
+                vlan: stream.vlan.map(Vlan::id),
+                dst_mac: stream.dst_mac,
+                source_port: stream.source_port,
+            },
+            heap: HeapOptions {
+                size,
+                count: heap.count,
+                items,
+                descriptors: Some(heap.descriptors),
+            },
+            source: SourceOptions { kind: Some(source) },
+            batch: BatchOptions { heaps: batch.heaps, in_flight: Some(batch.in_flight) },
+            pacing: PacingOptions {
+                rate: pacing.rate.map(|rate| Rate::from_bits_per_second(rate.bits_per_second)),
+                burst: pacing.rate.map(|rate| Size::from_bytes(rate.burst.into())),
+                mode: Some(pacing.mode),
+            },
+            backend: BackendOptions {
+                kind: Some(kind),
+                interface: backend.interface,
+                device: backend.device,
+                pcap,
+            },
+        }
+    }
+}
+
+const TO: Key = Key("stream.to");
+const PACKET_SIZE: Key = Key("stream.packet_size");
+const MTU: Key = Key("stream.mtu");
+const FLAVOUR: Key = Key("stream.flavour");
+const CNT_START: Key = Key("stream.cnt_start");
+const CNT_STEP: Key = Key("stream.cnt_step");
+const TTL: Key = Key("stream.ttl");
+const VLAN: Key = Key("stream.vlan");
+const DST_MAC: Key = Key("stream.dst_mac");
+const SOURCE_PORT: Key = Key("stream.source_port");
+const HEAP_SIZE: Key = Key("heap.size");
+const HEAPS: Key = Key("heap.count");
+const ITEMS: Key = Key("heap.items");
+const SOURCE: Key = Key("source.kind");
+const BATCH_HEAPS: Key = Key("batch.heaps");
+const IN_FLIGHT: Key = Key("batch.in_flight");
+const RATE: Key = Key("pacing.rate");
+const BURST: Key = Key("pacing.burst");
+const PACING: Key = Key("pacing.mode");
+const BACKEND: Key = Key("backend.kind");
+const INTERFACE: Key = Key("backend.interface");
+const DEVICE: Key = Key("backend.device");
+const PCAP: Key = Key("backend.pcap");
+
+/// 65,536 heaps of 8 KiB: half a gibibyte.
+const HEAPS_DEFAULT: u64 = 65_536;
+const HEAP_SIZE_DEFAULT: Size = Size::from_bytes(8 << 10);
+const IN_FLIGHT_DEFAULT: u32 = 2;
+const BURST_DEFAULT: Size = Size::from_bytes(64 << 10);
+
+/// IP header without options, and UDP header.
+const IPV4_HEADERS: u32 = 20 + 8;
+const IPV6_HEADERS: u32 = 40 + 8;
+
+/// The longest UDP payload that the 16-bit length fields of IPv4 (RFC 791) and of UDP (RFC 768) allow.
+const IPV4_LONGEST: u32 = 65_535 - IPV4_HEADERS;
+const IPV6_LONGEST: u32 = 65_535 - 8;

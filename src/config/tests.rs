@@ -1,0 +1,383 @@
+//! Configurations as users write them, in files and as flags.
+
+use std::path::Path;
+
+use clap::{Args, CommandFactory, Parser};
+use proptest::prelude::*;
+
+use super::*;
+use crate::plan;
+
+/// Sends a stream.
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn flags(line: &str) -> Options {
+    let words = std::iter::once("doorbell").chain(line.split_whitespace());
+    Program::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}")).options
+}
+
+fn config(line: &str) -> Config {
+    Config::from_options(flags(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn file(text: &str) -> Result<Options, ConfigError> {
+    Options::from_toml(text, Path::new("run.toml"))
+}
+
+#[test]
+fn defaults() {
+    let config = Config::from_options(Options::default()).unwrap();
+    assert_eq!(config.stream.to, []);
+    assert_eq!(config.stream.packet_size, PacketSize::Auto);
+    assert_eq!(config.stream.flavour, Flavour::SPEAD_64_40);
+    assert!(!config.stream.repeat_pointers);
+    assert_eq!(config.stream.group, Order::Serial);
+    assert_eq!((config.stream.cnt_start, config.stream.cnt_step), (1, 1));
+    assert_eq!(config.stream.ttl_to("239.1.0.0".parse().unwrap()), 1);
+    assert_eq!(config.stream.ttl_to("10.0.0.1".parse().unwrap()), 64);
+    assert_eq!(config.heap.content, HeapContent::Size(Size::from_bytes(8192)));
+    assert_eq!(config.heap.count, Some(65_536));
+    assert_eq!(config.heap.descriptors, DescriptorPlacement::First);
+    assert_eq!(config.source, SourceKind::Pattern);
+    assert_eq!((config.batch.heaps, config.batch.in_flight), (Some(64), 2));
+    assert_eq!((config.pacing.rate, config.pacing.mode), (None, PacingMode::Auto));
+    assert_eq!(config.backend.choice, BackendChoice::Auto);
+}
+
+#[test]
+fn batches_hold_half_a_mebibyte_and_whole_turns() {
+    let heaps = |line: &str| config(line).batch.heaps;
+    assert_eq!(heaps("--heap-size 1"), Some(65_536));
+    assert_eq!(heaps("--heap-size 4MiB"), Some(1));
+    assert_eq!(heaps("--heap-size 4MiB --to 239.1.0.0+3:7148"), Some(4));
+    assert_eq!(heaps("--to 239.1.0.0+2:7148"), Some(66));
+    assert_eq!(heaps("--to 239.1.0.0+2:7148 --heaps 10"), Some(10));
+    assert_eq!(heaps("--batch-heaps 7 --heaps 3"), Some(3));
+    assert_eq!(heaps("--items a:u8[1024],b:<f4[256]"), Some(256));
+    assert_eq!(heaps("--source a.npy"), None);
+    assert_eq!(config("--source a.npy").batch.heaps_of(1 << 16, 3, Some(100)), 9);
+    assert_eq!(config("--source a.npy").batch.heaps_of(0, 0, Some(0)), 1);
+}
+
+#[test]
+fn files_are_sent_whole() {
+    for source in ["a.npy", "a.raw", "-"] {
+        assert_eq!(config(&format!("--source {source}")).heap.count, None);
+        assert_eq!(config(&format!("--source {source} --heaps 3")).heap.count, Some(3));
+    }
+    assert_eq!(config("--source a.npy").heap.content, HeapContent::Npy);
+    assert_eq!(config("--source -").source, SourceKind::Stdin);
+}
+
+#[test]
+fn flags_override_the_file() {
+    let text = "stream.repeat_pointers = true\nheap = { size = 4096, count = 5 }\n\
+                [pacing]\nrate = '1Gb/s'\n";
+    let options =
+        flags("--heap-size 1MiB --repeat-pointers=false --rate 2Gb/s").or(file(text).unwrap());
+    let config = Config::from_options(options).unwrap();
+    assert!(!config.stream.repeat_pointers);
+    assert_eq!(config.heap.content.bytes(), Some(1 << 20));
+    assert_eq!(config.heap.count, Some(5));
+    let rate = pacer::Rate { bits_per_second: 2_000_000_000, burst: 65_536 };
+    assert_eq!(config.pacing.rate, Some(rate));
+}
+
+/// Everything that can be said at once.
+const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-size 1472 --mtu 1500 \
+    --flavour 64-48 --repeat-pointers --group round-robin --cnt-start 2 --cnt-step 3 --ttl 4 --vlan 5 \
+    --dst-mac 02:00:00:00:00:01 --source-port 6 --heaps 7 --items a:i8[4096],0x3400=w:<f4[16x2] \
+    --descriptors own --source random:8 --batch-heaps 10 --in-flight 11 --rate 12Mb/s --burst 13KiB \
+    --pacing software --backend pcap --interface eth0 --device mlx5_0 --pcap out.pcap";
+
+#[test]
+fn everything_can_be_said_either_way() {
+    let mut options = flags(EVERYTHING);
+    options.heap.size = Some(Size::from_bytes(8192));
+    let text = toml::to_string(&options).unwrap();
+    assert_eq!(file(&text).unwrap(), options, "{text}");
+    let arguments = Options::augment_args(clap::Command::new("")).get_arguments().count();
+    let table: toml::Table = text.parse().unwrap();
+    let keys =
+        table.values().filter_map(toml::Value::as_table).map(toml::Table::len).sum::<usize>();
+    assert_eq!(keys, arguments, "a flag without its key, or a key that EVERYTHING leaves out");
+    assert_eq!(options.clone().or(Options::default()), options);
+    assert_eq!(Options::default().or(options.clone()), options);
+    assert_eq!(options.clone().or(flags("--to 127.0.0.1:1 --heaps 1 --pcap other")), options);
+}
+
+#[test]
+fn every_flag_has_a_line_of_help() {
+    let command = Options::augment_args(clap::Command::new("doorbell"));
+    command.clone().debug_assert();
+    let about = Program::command().get_about().map(ToString::to_string);
+    assert_eq!(about.as_deref(), Some("Sends a stream"), "the program says what it does");
+    for flag in command.get_arguments() {
+        assert!(flag.get_help_heading().is_some(), "{flag}");
+        assert!(flag.get_help().is_some_and(|help| !help.to_string().contains('\n')), "{flag}");
+        assert!(flag.get_id().as_str().contains('.'), "{flag}");
+    }
+}
+
+fn printed_and_read(config: &Config) -> Config {
+    let text = config.to_toml();
+    let options = file(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    Config::from_options(options).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn the_effective_configuration_reads_back() {
+    for line in [
+        "",
+        EVERYTHING,
+        "--source a.npy",
+        "--source - --heaps 18446744073709551615",
+        "--backend udp --to host:1 --ttl 0",
+        "--backend pcap --pcap a.pcap",
+    ] {
+        let config = config(line);
+        assert_eq!(printed_and_read(&config), config);
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_names_its_keys() {
+    for (line, keys, hint) in [
+        (
+            "--to 239.1.0.0:7148 --to [ff02::1]:7148",
+            "stream.to (--to) = 239.1.0.0:7148, [ff02::1]:7148: ",
+            "destinations must all be of one family: 239.1.0.0:7148 is IPv4, [ff02::1]:7148 is IPv6",
+        ),
+        (
+            "--packet-size 55",
+            "stream.packet_size (--packet-size) = 55: ",
+            "the smallest SPEAD packet is 56 bytes",
+        ),
+        (
+            "--packet-size 9000 --mtu 9000",
+            "stream.packet_size (--packet-size) = 9000: ",
+            "an MTU of 9000 carries at most 8972 bytes over IPv4 and UDP; give 8972 or less, or auto",
+        ),
+        (
+            "--packet-size 8972 --mtu 9000 --to [::1]:1",
+            "stream.packet_size (--packet-size) = 8972: ",
+            "an MTU of 9000 carries at most 8952 bytes over IPv6",
+        ),
+        (
+            "--packet-size 65508",
+            "stream.packet_size (--packet-size) = 65508: ",
+            "a datagram carries at most 65507 bytes",
+        ),
+        (
+            "--packet-size 65528 --to [::1]:1",
+            "stream.packet_size (--packet-size) = 65528: ",
+            "a datagram carries at most 65527 bytes",
+        ),
+        (
+            "--mtu 83",
+            "stream.mtu (--mtu) = 83: ",
+            "the smallest SPEAD packet over IPv4 and UDP takes 84 bytes",
+        ),
+        ("--cnt-step 0", "stream.cnt_step (--cnt-step) = 0: ", "give 1 or more"),
+        (
+            "--cnt-start 281474976710656 --flavour 64-48",
+            "stream.cnt_start (--cnt-start) = 281474976710656: ",
+            "heap cnts of flavour 64-48 end at 281474976710655",
+        ),
+        (
+            "--ttl 0 --to 10.0.0.1:1",
+            "stream.ttl (--ttl) = 0: ",
+            "packets to 10.0.0.1:1 need 1 or more",
+        ),
+        ("--vlan 4095", "stream.vlan (--vlan) = 4095: ", "VLAN ids are 1 to 4094"),
+        (
+            "--source-port 0",
+            "stream.source_port (--source-port) = 0: ",
+            "give a port from 1 to 65535",
+        ),
+        ("--flavour 64-56", "stream.flavour (--flavour) = 64-56: ", "item ids end at 0x7f"),
+        ("--heap-size 0", "heap.size (--heap-size) = 0B: ", "a heap holds at least 1 byte"),
+        (
+            "--heap-size 1024GiB",
+            "heap.size (--heap-size) = 1024GiB: ",
+            "heaps of flavour 64-40 end at 1099511627775 bytes",
+        ),
+        (
+            "--items a:u8[1099511627776]",
+            "heap.items (--items) = 1099511627776 bytes together: ",
+            "flavour 64-40",
+        ),
+        ("--items a:u8,a:u8", "heap.items (--items) = a:u8[]: ", "has that id or name already"),
+        (
+            "--items 0x8000=a:u8 --flavour 64-48",
+            "heap.items (--items) = 0x8000=a:u8[]: ",
+            "does not fit flavour 64-48",
+        ),
+        (
+            "--items a:u8 --heap-size 1",
+            "heap.items (--items) and heap.size (--heap-size) do not go together: ",
+            "give one of the two",
+        ),
+        (
+            "--source a.npy --heap-size 1",
+            "heap.size (--heap-size) and source.kind (--source) do not go together: ",
+            "a.npy itself says how large a heap is; drop heap.size",
+        ),
+        (
+            "--source a.npy --items a:u8",
+            "heap.items (--items) and source.kind (--source) do not go together: ",
+            "a.npy itself says what a heap holds; drop heap.items",
+        ),
+        ("--heaps 0", "heap.count (--heaps) = 0: ", "give 1 or more"),
+        ("--batch-heaps 0", "batch.heaps (--batch-heaps) = 0: ", "give 1 or more"),
+        (
+            "--batch-heaps 5 --to 239.1.0.0+2:1",
+            "batch.heaps (--batch-heaps) = 5: ",
+            "3 destinations in turn; give a multiple, such as 6",
+        ),
+        ("--in-flight 0", "batch.in_flight (--in-flight) = 0: ", "give 1 or more"),
+        ("--rate 0b/s", "pacing.rate (--rate) = 0b/s: ", "give a rate such as 10Gb/s"),
+        (
+            "--rate 1Gb/s --pacing none",
+            "pacing.rate (--rate) and pacing.mode (--pacing) do not go together: ",
+            "drop one of the two",
+        ),
+        (
+            "--pacing hardware",
+            "pacing.rate (--rate) is missing: ",
+            "pacing.mode (--pacing) needs one to keep to",
+        ),
+        (
+            "--burst 1KiB",
+            "pacing.rate (--rate) is missing: ",
+            "pacing.burst (--burst) needs one to keep to",
+        ),
+        ("--burst 0 --rate 1Gb/s", "pacing.burst (--burst) = 0B: ", "give at least a packet"),
+        ("--burst 4GiB --rate 1Gb/s", "pacing.burst (--burst) = 4GiB: ", "less than 4GiB"),
+        (
+            "--pcap a.pcap",
+            "backend.pcap (--pcap) and backend.kind (--backend) do not go together: ",
+            "only the pcap backend writes a capture file",
+        ),
+        (
+            "--backend pcap --to a:1",
+            "backend.pcap (--pcap) is missing: ",
+            "writes a capture file; name it",
+        ),
+        (
+            "--backend pcap --to a:1 --pcap=",
+            "backend.pcap (--pcap) = ``: ",
+            "give the capture file a name",
+        ),
+        ("--backend verbs", "stream.to (--to) is missing: ", "give HOST:PORT"),
+        (
+            "--backend udp --vlan 5",
+            "stream.vlan (--vlan) and backend.kind (--backend) do not go together: ",
+            "with udp the kernel builds the frames; drop stream.vlan",
+        ),
+        (
+            "--backend udp --dst-mac 02:00:00:00:00:01",
+            "stream.dst_mac (--dst-mac) and backend.kind (--backend) do not go together: ",
+            "drop stream.dst_mac",
+        ),
+        (
+            "--backend udp --device mlx5_0",
+            "backend.device (--device) and backend.kind (--backend) do not go together: ",
+            "drop backend.device",
+        ),
+        ("--device=", "backend.device (--device) = ``: ", "such as mlx5_0"),
+        (
+            "--interface 10.0.0.1 --to [::1]:1",
+            "backend.interface (--interface) and stream.to (--to) do not go together: ",
+            "10.0.0.1 and [::1]:1 are of different families",
+        ),
+    ] {
+        let message = Config::from_options(flags(line)).expect_err(line).to_string();
+        assert!(message.starts_with(keys), "{line}: {message}");
+        assert!(message[keys.len()..].contains(hint), "{line}: {message}");
+    }
+    let empty = Config::from_options(file("heap.items = []").unwrap()).unwrap_err().to_string();
+    assert!(empty.starts_with("heap.items (--items) = []: give an item"), "{empty}");
+}
+
+#[test]
+fn what_udp_cannot_do_is_refused_when_auto_comes_down_to_it() {
+    assert_eq!(config("").served_by_udp(), Ok(()));
+    for (line, key) in [("--vlan 5", "stream.vlan"), ("--device mlx5_0", "backend.device")] {
+        let message = config(line).served_by_udp().unwrap_err().to_string();
+        assert!(message.starts_with(key), "{message}");
+        assert!(message.contains(&format!("drop {key}, or")), "{message}");
+    }
+}
+
+#[test]
+fn packets_are_sized_within_the_mtu() {
+    let stream = config("--packet-size 8972").stream;
+    assert_eq!(stream.packet_size_within(9000, false), Ok(plan::PacketSize::Exact(8972)));
+    assert_eq!(stream.packet_size_within(65_536, true), Ok(plan::PacketSize::Exact(8972)));
+    let message = stream.packet_size_within(9000, true).unwrap_err().to_string();
+    assert!(message.contains("an MTU of 9000 carries at most 8952 bytes over IPv6"), "{message}");
+    let auto = |mtu, ipv6| config("").stream.packet_size_within(mtu, ipv6);
+    assert_eq!(auto(1500, false), Ok(plan::PacketSize::Uniform { limit: 1472 }));
+    assert_eq!(auto(1500, true), Ok(plan::PacketSize::Uniform { limit: 1452 }));
+    assert_eq!(auto(65_536, false), Ok(plan::PacketSize::Uniform { limit: 65_507 }));
+    assert!(auto(0, false).is_err());
+}
+
+#[test]
+fn a_wrong_flag_is_named_by_clap_with_our_hint() {
+    let error =
+        Program::try_parse_from(["doorbell", "--rate", "10Gbps"]).err().unwrap().to_string();
+    assert!(error.contains("invalid value '10Gbps' for '--rate <RATE>'"), "{error}");
+    assert!(error.contains("none of Gb/s Mb/s kb/s b/s B/s kB/s MB/s GB/s"), "{error}");
+}
+
+/// Options of which each may or may not be given, a good part of them usable together.
+fn options() -> impl Strategy<Value = Options> {
+    let one_of = |flags: &'static [&'static str]| proptest::sample::select(flags);
+    (
+        one_of(&[
+            "",
+            "--to 239.1.0.0+3:7148",
+            "--to [::1]:1 --to host:2",
+            "--to 239.1.0.0:1 --to [::1]:1",
+        ]),
+        one_of(&["", "--packet-size 1472", "--packet-size 9000 --mtu 1500", "--mtu 9000"]),
+        one_of(&["", "--flavour 64-48 --repeat-pointers", "--cnt-start 5 --cnt-step 7", "--ttl 3"]),
+        one_of(&[
+            "",
+            "--heap-size 100",
+            "--items a:u12[2x4],5000=b:<c8",
+            "--heap-size 3MiB --heaps 9",
+        ]),
+        one_of(&["", "--source random:3", "--source a.npy", "--source ./x --descriptors own"]),
+        one_of(&["", "--batch-heaps 8", "--in-flight 3", "--batch-heaps 10000000"]),
+        one_of(&[
+            "",
+            "--rate 1.5Gb/s",
+            "--rate 1MB/s --burst 9000 --pacing software",
+            "--pacing none",
+        ]),
+        one_of(&["", "--backend udp --interface lo", "--backend pcap --pcap a.pcap", "--vlan 3"]),
+    )
+        .prop_map(|(a, b, c, d, e, f, g, h)| flags(&[a, b, c, d, e, f, g, h].join(" ")))
+}
+
+proptest! {
+    #[test]
+    fn options_read_back(options in options()) {
+        let text = toml::to_string(&options).unwrap();
+        prop_assert_eq!(file(&text), Ok(options));
+    }
+
+    #[test]
+    fn configurations_read_back(options in options()) {
+        if let Ok(config) = Config::from_options(options) {
+            prop_assert_eq!(printed_and_read(&config), config);
+        }
+    }
+}

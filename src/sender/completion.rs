@@ -1,0 +1,211 @@
+//! What became of a batch.
+
+use std::fmt;
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::backend::{Done, SendError};
+use crate::region::{Batch, InFlight, Slot};
+
+/// A batch that came back, with what happened to each heap.
+#[derive(Debug)]
+#[must_use = "the batch can be filled and submitted again"]
+pub struct Completion {
+    /// The batch, idle.
+    pub batch: Batch,
+    /// How many of its heaps were submitted.
+    pub heaps: u32,
+    /// Heap cnt of the first.
+    pub first_cnt: u64,
+    /// The heaps that did not go out whole, in order. All others did.
+    pub failures: Vec<HeapFailure>,
+}
+
+/// A heap of which at least one packet did not go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapFailure {
+    /// Which heap of the batch.
+    pub heap: u32,
+    /// Its heap cnt.
+    pub cnt: u64,
+    /// Why the first packet that did not go out did not.
+    pub error: SendError,
+}
+
+impl Completion {
+    /// Heaps that went out whole.
+    pub fn sent(&self) -> u32 {
+        self.heaps - self.failures.len() as u32
+    }
+}
+
+/// A batch that was not accepted.
+#[derive(Debug, Error)]
+#[error("the batch was not submitted: {reason}")]
+pub struct Rejected {
+    /// The batch, unchanged.
+    pub batch: Box<Batch>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a batch was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The batch belongs to another sender.
+    Foreign,
+    /// More heaps than the batch has, or none.
+    Heaps {
+        /// Heaps to be sent.
+        asked: u32,
+        /// Heaps of the batch.
+        batch: u32,
+    },
+    /// A heap's payload is to be attached, and is not: see [`Batch::attach`].
+    Unattached {
+        /// Which heap of the batch.
+        heap: u32,
+    },
+    /// The backend has failed before.
+    Failed(SendError),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("it was allocated by another sender"),
+            Self::Heaps { asked, batch } => {
+                write!(f, "{asked} heaps were asked for, the batch has 1 to {batch}")
+            }
+            Self::Unattached { heap } => write!(f, "heap {heap} is attached to no payload"),
+            Self::Failed(error) => write!(f, "the backend has failed: {error}"),
+        }
+    }
+}
+
+/// A batch between submit and completion.
+pub(super) struct Entry {
+    in_flight: InFlight,
+    first_cnt: u64,
+    cnt_step: u64,
+    /// Packets to post next; more may follow. None once all were posted.
+    unposted: Option<Range<u32>>,
+    /// Packets posted and not done.
+    outstanding: u32,
+    failures: Vec<HeapFailure>,
+}
+
+impl Entry {
+    pub(super) fn new(in_flight: InFlight, first_cnt: u64, cnt_step: u64) -> Self {
+        let plan = in_flight.region().plan();
+        let unposted = plan.next_packets(in_flight.heaps(), 0);
+        let first_cnt = first_cnt & plan.flavour().max_value();
+        Self { in_flight, first_cnt, cnt_step, unposted, outstanding: 0, failures: Vec::new() }
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.in_flight.slot()
+    }
+
+    pub(super) fn in_flight_mut(&mut self) -> &mut InFlight {
+        &mut self.in_flight
+    }
+
+    /// Packets to post next.
+    pub(super) fn unposted(&self) -> Option<Range<u32>> {
+        self.unposted.clone()
+    }
+
+    /// Says that the first packets of [`Entry::unposted`] were posted.
+    pub(super) fn posted(&mut self, packets: u32) {
+        self.outstanding += packets;
+        self.skip(packets);
+    }
+
+    fn skip(&mut self, packets: u32) {
+        let Some(range) = &mut self.unposted else { return };
+        range.start += packets;
+        if range.start == range.end {
+            let plan = self.in_flight.region().plan();
+            self.unposted = plan.next_packets(self.in_flight.heaps(), range.end);
+        }
+    }
+
+    /// Where a burst of at most `bytes` on the wire ends; it has at least one packet.
+    pub(super) fn burst(&self, packets: &Range<u32>, bytes: u32, overhead: usize) -> u32 {
+        let mut left = bytes as usize;
+        let planned = self.in_flight.region().plan().packets();
+        let fitting = planned[packets.start as usize..packets.end as usize]
+            .iter()
+            .take_while(|packet| {
+                let rest = left.checked_sub(packet.len() + overhead);
+                left = rest.unwrap_or(left);
+                rest.is_some()
+            })
+            .count() as u32;
+        packets.end.min(packets.start + fitting.max(1))
+    }
+
+    /// Bytes of some packets on the wire.
+    pub(super) fn wire_bytes(&self, packets: Range<u32>, overhead: usize) -> u64 {
+        let planned = self.in_flight.region().plan().packets();
+        planned[packets.start as usize..packets.end as usize]
+            .iter()
+            .map(|packet| (packet.len() + overhead) as u64)
+            .sum()
+    }
+
+    /// Takes note of what the backend said.
+    pub(super) fn done(&mut self, done: Done) {
+        self.outstanding -= done.packets.len() as u32;
+        if let Some(error) = done.error {
+            self.lose(done.packets, &error);
+        }
+    }
+
+    /// Gives up all that is not done, after the backend is gone.
+    ///
+    /// Which of the packets outstanding went out is not known: all heaps that may lack one failed.
+    pub(super) fn abandon(&mut self, error: &SendError) {
+        while let Some(packets) = self.unposted.clone() {
+            self.skip(packets.len() as u32);
+            self.lose(packets, error);
+        }
+        if self.outstanding > 0 {
+            self.outstanding = 0;
+            let heaps = self.in_flight.heaps();
+            let plan = self.in_flight.region().plan().clone();
+            for packets in plan.packets_of_first(heaps) {
+                self.lose(packets, error);
+            }
+        }
+    }
+
+    fn lose(&mut self, packets: Range<u32>, error: &SendError) {
+        let Self { in_flight, failures, first_cnt, cnt_step, .. } = self;
+        let plan = in_flight.region().plan();
+        for &heap in &plan.heap_of_packet()[packets.start as usize..packets.end as usize] {
+            if let Err(place) = failures.binary_search_by_key(&heap, |failure| failure.heap) {
+                let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
+                let cnt = cnt & plan.flavour().max_value();
+                failures.insert(place, HeapFailure { heap, cnt, error: error.clone() });
+            }
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.unposted.is_none() && self.outstanding == 0
+    }
+
+    /// Ends the flight, given a way to take the batch back.
+    pub(super) fn complete(self, reclaim: impl FnOnce(InFlight) -> Batch) -> Completion {
+        Completion {
+            heaps: self.in_flight.heaps(),
+            first_cnt: self.first_cnt,
+            failures: self.failures,
+            batch: reclaim(self.in_flight),
+        }
+    }
+}

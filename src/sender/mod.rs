@@ -1,0 +1,369 @@
+//! Sends batches: stamps them, posts them, and says what became of each heap.
+
+mod completion;
+mod pipeline;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use completion::{Completion, HeapFailure, Reason, Rejected};
+pub use pipeline::{NextCompletion, Pipeline};
+use thiserror::Error;
+
+use self::completion::Entry;
+use crate::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::pacer::{Pacer, Rate};
+use crate::plan::Plan;
+use crate::region::{Batch, Layout, Memory, Region, RegionError};
+
+/// Sends batches through a backend.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use doorbell::backend::udp::{Udp, UdpConfig};
+/// use doorbell::plan::{HeapSpec, PacketSize, Plan};
+/// use doorbell::region::Layout;
+/// use doorbell::sender::Sender;
+/// use doorbell::wire::Flavour;
+///
+/// let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// let backend = Udp::open(&UdpConfig::to(receiver.local_addr()?))?;
+///
+/// let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 1024);
+/// let size = PacketSize::Uniform { limit: 1472 };
+/// let plan = Arc::new(Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, 8).build()?);
+///
+/// let mut sender = Sender::new(Box::new(backend));
+/// let mut batch = sender.allocate(&plan, Layout::Packed, 1, Vec::new())?.remove(0);
+/// for heap in 0..batch.heaps() {
+///     batch.set_immediate(heap, 0x1600, 1024 * u64::from(heap));
+///     batch.fill(heap, &[7; 1024]);
+/// }
+/// sender.submit(batch)?;
+/// let completion = sender.wait().expect("one batch is in flight");
+/// assert_eq!(completion.sent(), 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Sender {
+    /// First, so that it is dropped first: from then on nothing reads the batches in flight. None
+    /// once it has failed.
+    backend: Option<Box<dyn Backend>>,
+    caps: Caps,
+    /// Batches in the order of their submission.
+    in_flight: VecDeque<Entry>,
+    /// Regions that the backend knows.
+    regions: Vec<u64>,
+    /// Room for what the backend says, kept to allocate it once.
+    done: Vec<Done>,
+    next_cnt: u64,
+    cnt_step: u64,
+    pacing: Option<Pacing>,
+    /// Packets posted and not done.
+    outstanding: u32,
+    /// What the backend had done when it failed, and why it did.
+    failed: Option<(Counters, SendError)>,
+}
+
+/// A pacer and the clock it runs by.
+struct Pacing {
+    pacer: Pacer,
+    start: Instant,
+}
+
+impl Sender {
+    /// A sender whose heaps are numbered from 1, as those of spead2.
+    pub fn new(backend: Box<dyn Backend>) -> Self {
+        Self {
+            caps: backend.caps(),
+            backend: Some(backend),
+            in_flight: VecDeque::new(),
+            regions: Vec::new(),
+            done: Vec::new(),
+            next_cnt: 1,
+            cnt_step: 1,
+            pacing: None,
+            outstanding: 0,
+            failed: None,
+        }
+    }
+
+    /// Numbers the heaps that are submitted from now on `next`, `next + step` and so on. Several
+    /// senders share a stream by different starts and a common step.
+    pub fn number_heaps(&mut self, next: u64, step: u64) {
+        (self.next_cnt, self.cnt_step) = (next, step);
+    }
+
+    /// The cnt of the next heap to be submitted.
+    pub fn next_cnt(&self) -> u64 {
+        self.next_cnt
+    }
+
+    /// Keeps to a rate in software, from now on; `None` to go as fast as can be.
+    pub fn pace(&mut self, rate: Option<Rate>) {
+        self.pacing = rate.map(|rate| Pacing { pacer: Pacer::new(rate), start: Instant::now() });
+    }
+
+    /// What the backend can do.
+    pub fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    /// What the backend has done so far.
+    pub fn counters(&self) -> Counters {
+        match (&self.backend, &self.failed) {
+            (Some(backend), _) => backend.counters(),
+            (None, Some((counters, _))) => *counters,
+            (None, None) => Counters::default(),
+        }
+    }
+
+    /// Lays out batches of a plan in memory that suits the backend, and registers it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory, or the backend refuses the region.
+    pub fn allocate(
+        &mut self,
+        plan: &Arc<Plan>,
+        layout: Layout,
+        batches: u32,
+        sources: Vec<Arc<Memory>>,
+    ) -> Result<Vec<Batch>, AllocateError> {
+        if plan.flows() > self.caps.flows {
+            return Err(AllocateError::Flows { plan: plan.flows(), backend: self.caps.flows });
+        }
+        let (region, mut batches) =
+            Region::allocate(plan, layout, batches, self.caps.headroom, sources)?;
+        let backend = self.backend.as_mut().ok_or(AllocateError::Failed)?;
+        backend.register(&region, &mut batches)?;
+        self.regions.push(region.id());
+        // So that the steady state allocates nothing.
+        let capacity = self.in_flight.capacity() + batches.len();
+        self.in_flight.reserve(capacity - self.in_flight.len());
+        self.done.reserve(capacity * DONE_PER_BATCH);
+        Ok(batches)
+    }
+
+    /// Sends a whole batch. See [`Sender::submit_first`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Sender::submit_first`].
+    pub fn submit(&mut self, batch: Batch) -> Result<(), Rejected> {
+        let heaps = batch.heaps();
+        self.submit_first(batch, heaps)
+    }
+
+    /// Sends the first `heaps` heaps of a batch: stamps their cnts, and posts as much as the backend
+    /// and the rate allow now. [`Sender::poll`] and [`Sender::wait`] post the rest.
+    ///
+    /// # Errors
+    ///
+    /// The batch comes back at once if it is not of this sender, has fewer heaps, lacks a payload
+    /// that is to be attached, or the backend has failed.
+    pub fn submit_first(&mut self, batch: Batch, heaps: u32) -> Result<(), Rejected> {
+        let reason = if !self.regions.contains(&batch.slot().region) {
+            Some(Reason::Foreign)
+        } else if heaps == 0 || heaps > batch.heaps() {
+            Some(Reason::Heaps { asked: heaps, batch: batch.heaps() })
+        } else if let Some(heap) = batch.unattached(heaps) {
+            Some(Reason::Unattached { heap })
+        } else {
+            self.failed.as_ref().map(|(_, error)| Reason::Failed(error.clone()))
+        };
+        if let Some(reason) = reason {
+            return Err(Rejected { batch: Box::new(batch), reason });
+        }
+        let in_flight = batch.stamp(heaps, self.next_cnt, self.cnt_step);
+        self.in_flight.push_back(Entry::new(in_flight, self.next_cnt, self.cnt_step));
+        let step = self.cnt_step.wrapping_mul(u64::from(heaps));
+        self.next_cnt = self.next_cnt.wrapping_add(step);
+        self.post();
+        Ok(())
+    }
+
+    /// Batches that were submitted and have not come back.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// A batch that is done, if there is one. Does not block. Posts what could not be posted before.
+    pub fn poll(&mut self) -> Option<Completion> {
+        self.collect();
+        self.post();
+        let complete = self.in_flight.iter().position(Entry::is_complete)?;
+        let entry = self.in_flight.remove(complete)?;
+        // SAFETY: for each packet that was posted to it, the backend has said `Done`, or it was
+        // dropped: either way it reads the batch no more. No other backend was given it.
+        #[expect(unsafe_code, reason = "taking a batch back rests on the backend's word")]
+        let completion = entry.complete(|in_flight| unsafe { in_flight.reclaim() });
+        Some(completion)
+    }
+
+    /// Blocks until a batch is done, and returns it; `None` if none is in flight.
+    pub fn wait(&mut self) -> Option<Completion> {
+        while !self.in_flight.is_empty() {
+            if let Some(completion) = self.poll() {
+                return Some(completion);
+            }
+            self.idle(LONGEST_WAIT);
+        }
+        None
+    }
+
+    /// Blocks until something may have changed, at most as long as `limit`.
+    pub fn idle(&mut self, limit: Duration) {
+        if let Some(pause) = self.pause() {
+            // A sleep is late by its timer slack, 50 us by default (prctl(2)): the rest is spun.
+            if pause > TIMER_SLACK {
+                std::thread::sleep((pause - TIMER_SLACK).min(limit));
+            } else {
+                std::thread::yield_now();
+            }
+        } else if let Some(Err(error)) = self.backend.as_mut().map(|backend| backend.wait(limit)) {
+            self.fail(error);
+        }
+    }
+
+    /// Waits for all batches, for at most as long as `limit`, and returns them.
+    ///
+    /// Heaps of which a packet is not done by then failed with [`SendError::Closed`].
+    pub fn close(mut self, limit: Duration) -> Vec<Completion> {
+        let start = Instant::now();
+        let mut completions = Vec::with_capacity(self.in_flight.len());
+        while !self.in_flight.is_empty() {
+            match self.poll() {
+                Some(completion) => completions.push(completion),
+                None => match limit.saturating_sub(start.elapsed()) {
+                    Duration::ZERO => self.abandon(SendError::Closed),
+                    left => self.idle(LONGEST_WAIT.min(left)),
+                },
+            }
+        }
+        completions
+    }
+
+    /// How long the rate forbids to post, if it does and there is something to post.
+    fn pause(&self) -> Option<Duration> {
+        let pacing = self.pacing.as_ref()?;
+        self.in_flight.iter().find(|entry| entry.unposted().is_some())?;
+        pacing.pacer.next().checked_sub(pacing.start.elapsed()).filter(|pause| !pause.is_zero())
+    }
+
+    /// Posts, in order of submission, what the backend and the rate allow.
+    fn post(&mut self) {
+        if let Err(error) = self.try_post() {
+            self.collect();
+            self.fail(error);
+        }
+    }
+
+    fn try_post(&mut self) -> Result<(), SendError> {
+        let Some(backend) = &mut self.backend else { return Ok(()) };
+        for entry in &mut self.in_flight {
+            while let Some(mut packets) = entry.unposted() {
+                let room = self.caps.max_in_flight.saturating_sub(self.outstanding);
+                packets.end = packets.end.min(packets.start.saturating_add(room));
+                if let Some(Pacing { pacer, start }) = &self.pacing {
+                    if pacer.next() > start.elapsed() {
+                        return Ok(());
+                    }
+                    packets.end = entry.burst(&packets, pacer.rate().burst, self.caps.overhead);
+                }
+                if packets.is_empty() {
+                    return Ok(());
+                }
+                let posted = backend.post(entry.in_flight_mut(), packets.clone())?;
+                entry.posted(posted);
+                self.outstanding += posted;
+                let end = packets.start + posted;
+                if let Some(Pacing { pacer, start }) = &mut self.pacing {
+                    let bytes = entry.wire_bytes(packets.start..end, self.caps.overhead);
+                    pacer.spend(start.elapsed(), bytes);
+                }
+                if end < packets.end {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what the backend is done with.
+    fn collect(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        let polled = backend.poll(&mut self.done);
+        for done in self.done.drain(..) {
+            self.outstanding -= done.packets.len() as u32;
+            let entry = self.in_flight.iter_mut().find(|entry| entry.slot() == done.slot);
+            debug_assert!(entry.is_some(), "{:?} is not in flight", done.slot);
+            if let Some(entry) = entry {
+                entry.done(done);
+            }
+        }
+        if let Err(error) = polled {
+            self.fail(error);
+        }
+    }
+
+    /// Takes note that the backend has failed.
+    fn fail(&mut self, error: SendError) {
+        if self.backend.is_some() {
+            tracing::error!(%error, backend = self.caps.name, "the backend has failed");
+            self.abandon(error);
+        }
+    }
+
+    /// Lets go of the backend: dropped, it reads no memory, and batches can come back.
+    fn abandon(&mut self, error: SendError) {
+        let Some(backend) = self.backend.take() else { return };
+        let counters = backend.counters();
+        drop(backend);
+        for entry in &mut self.in_flight {
+            entry.abandon(&error);
+        }
+        self.outstanding = 0;
+        self.failed = Some((counters, error));
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender")
+            .field("backend", &self.caps.name)
+            .field("in_flight", &self.in_flight.len())
+            .field("next_cnt", &self.next_cnt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there are no batches.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AllocateError {
+    /// The region cannot be laid out.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// The backend refuses the region.
+    #[error(transparent)]
+    Register(#[from] OpenError),
+    /// The backend has failed before.
+    #[error("the backend has failed")]
+    Failed,
+    /// The plan has more destinations than the backend.
+    #[error("the plan has {plan} flows, the backend was opened with {backend} destinations")]
+    Flows {
+        /// Flows of the plan.
+        plan: u32,
+        /// Destinations of the backend.
+        backend: u32,
+    },
+}
+
+/// How long a wait blocks before it looks around.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+const TIMER_SLACK: Duration = Duration::from_micros(100);
+/// A post in several parts says done several times.
+const DONE_PER_BATCH: usize = 8;

@@ -1,0 +1,79 @@
+"""One system call a batch, and no other that grows with the batches (strace counts)."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from endpoint import bind
+from program import Doorbell
+
+
+@pytest.fixture
+def strace() -> str:
+    path = shutil.which("strace")
+    if path is None:
+        pytest.skip("needs strace")
+    probe = subprocess.run([path, "-c", "-o", "/dev/null", "true"], capture_output=True, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"strace may not trace here: {probe.stderr.strip()}")
+    return path
+
+
+@pytest.mark.parametrize("source", ["pattern", "random:1"])
+def test_a_batch_is_one_sendmmsg(doorbell: Doorbell, strace: str, tmp_path: Path, source: str) -> None:
+    few = system_calls(doorbell, strace, tmp_path, source, batches=BATCHES)
+    many = system_calls(doorbell, strace, tmp_path, source, batches=2 * BATCHES)
+    assert few["sendmmsg"] >= BATCHES
+    assert many["sendmmsg"] - few["sendmmsg"] == BATCHES
+    growth = {name: many[name] - few[name] for name in many if name != "sendmmsg"}
+    assert {name: more for name, more in growth.items() if more > SLACK} == {}
+
+
+def system_calls(doorbell: Doorbell, strace: str, directory: Path, source: str, batches: int) -> Counter[str]:
+    """How often each system call is made in a send of `batches` batches of 64 one-packet heaps."""
+    summary = directory / f"{batches}.txt"
+    send = doorbell.command(
+        *("send", "-q", "--json", "--source", source, "--heap-size", 8192, "--packet-size", 8972),
+        *("--batch-heaps", HEAPS_PER_BATCH, "--heaps", batches * HEAPS_PER_BATCH),
+    )
+    # Somebody must own the port, or connected sockets hear ECONNREFUSED; nobody need read it.
+    with bind(socket.AF_INET, ("127.0.0.1", 0), buffer=1 << 16) as sink:
+        to = f"127.0.0.1:{sink.getsockname()[1]}"
+        done = subprocess.run(
+            [strace, "-f", "-c", "-o", summary, *send, "--to", to], capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    return parse_summary(summary.read_text())
+
+
+def parse_summary(text: str) -> Counter[str]:
+    """The table of ``strace -c``: share, seconds, time per call, calls, [errors,] name."""
+    calls: Counter[str] = Counter()
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) in (5, 6) and fields[3].isdigit() and fields[-1] != "total":
+            calls[fields[-1]] += int(fields[3])
+    return calls
+
+
+def test_the_summary_is_read_as_strace_writes_it(strace: str, tmp_path: Path) -> None:
+    summary = tmp_path / "summary.txt"
+    subprocess.run(
+        [strace, "-f", "-c", "-o", summary, "sh", "-c", "for i in 1 2 3 4 5; do cd /; cd /nowhere; done"],
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    assert parse_summary(summary.read_text())["chdir"] == 10
+
+
+HEAPS_PER_BATCH = 64
+BATCHES = 100
+# Timing decides how often a thread sleeps (futex), a timer fires, or the allocator grows its arena
+# (mmap, brk); none of these may come near once a batch.
+SLACK = 8
