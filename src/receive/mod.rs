@@ -12,4 +12,4 @@ mod sequence;
 
 pub use expectation::{Expectation, TIMESTAMP_ITEM};
 pub use progress::Progress;
-pub use receiver::{ReceiveError, Received, Receiver, window};
+pub use receiver::{ReceiveError, Received, Receiver};

@@ -3,7 +3,6 @@
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::cmsg_space;
@@ -21,6 +20,7 @@ use super::progress::Progress;
 #[derive(Debug)]
 pub struct Receiver {
     socket: UdpSocket,
+    addr: SocketAddr,
     buffer: usize,
 }
 
@@ -79,37 +79,36 @@ impl Receiver {
         if granted < buffer {
             tracing::debug!("a receive buffer of {buffer} bytes was asked for, {granted} granted");
         }
-        Ok(Self { socket: socket.into(), buffer: granted })
+        let socket = UdpSocket::from(socket);
+        let addr = socket.local_addr().map_err(error)?;
+        Ok(Self { socket, addr, buffer: granted })
     }
 
     /// Where it is bound to, the port being what the kernel chose if 0 was asked for.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
     }
 
-    /// Bytes that the kernel holds at most, its own included: see [`window`].
+    /// Bytes of the receive buffer that the kernel granted, its own included.
     pub fn buffer(&self) -> usize {
         self.buffer
     }
 
+    /// How many packets of `packet_len` bytes of UDP payload may be on the way over loopback, and
+    /// none is dropped; at least 1.
+    pub fn window(&self, packet_len: usize) -> u64 {
+        (self.buffer / 4 * 3 / charge(packet_len)).max(1) as u64
+    }
+
     /// Receives until each flow has sent its stop heap, or [`Progress::stop`] was called and nothing
-    /// arrives for a while.
-    ///
-    /// # Errors
-    ///
-    /// If the socket cannot be read.
-    pub fn run(
-        self,
-        expectation: Expectation,
-        progress: &Arc<Progress>,
-    ) -> Result<Received, ReceiveError> {
+    /// arrives for a while. Ends early if the socket fails, which is logged as an error.
+    pub fn run(self, expectation: Expectation, progress: &Progress) -> Received {
         // No timeout would mean to wait for ever.
         let idle = expectation.idle.max(Duration::from_millis(1));
-        self.socket.set_read_timeout(Some(idle)).map_err(ReceiveError::Read)?;
+        if let Err(error) = self.socket.set_read_timeout(Some(idle)) {
+            tracing::error!("no time limit for receiving at {}: {error}", self.addr);
+            return Assembler::new(expectation).finish();
+        }
         let mut assembler = Assembler::new(expectation);
         let mut message = vec![0; MAX_MESSAGE];
         let mut control = cmsg_space!(i32);
@@ -129,10 +128,13 @@ impl Receiver {
                 }
                 Err(Errno::EAGAIN) if assembler.is_stopped() || progress.is_stopped() => break,
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(errno) => return Err(ReceiveError::Read(errno.into())),
+                Err(errno) => {
+                    tracing::error!("cannot receive at {}: {errno}", self.addr);
+                    break;
+                }
             }
         }
-        Ok(assembler.finish())
+        assembler.finish()
     }
 
     /// Receives one message, and returns its length and that of each of its datagrams but the last.
@@ -152,18 +154,17 @@ impl Receiver {
     }
 }
 
-/// How many packets of `packet_len` bytes of UDP payload may be on the way over loopback to a socket
-/// with a receive buffer of `buffer` bytes, and none is dropped; at least 1.
+/// What the kernel charges the receive buffer with for a packet, at most, in bytes.
 ///
-/// The kernel charges a packet with all memory that it takes: up to 15,000 bytes and more, buffers
-/// come in powers of two (`kmalloc`), beyond, in pages. A reader's bytes are given back in portions
-/// of a quarter of the buffer (`udp_rmem_release` in `net/ipv4/udp.c`), which thus may be missing.
-pub fn window(buffer: usize, packet_len: usize) -> u64 {
-    let charge = match packet_len {
+/// That is all memory that the packet takes. Up to 16 KiB, that comes in powers of two (`kmalloc`),
+/// beyond, in pages. A window leaves a quarter of the buffer free on top: what is read is given back
+/// in portions of that size (`udp_rmem_release` in `net/ipv4/udp.c`).
+const fn charge(packet_len: usize) -> usize {
+    let bytes = match packet_len {
         0..=MAX_LINEAR => (packet_len + SHARED_INFO).next_power_of_two(),
-        _ => packet_len + PAGE,
-    } + OVERHEAD;
-    (buffer / 4 * 3 / charge).max(1) as u64
+        _ => packet_len.saturating_add(PAGE),
+    };
+    bytes.saturating_add(OVERHEAD)
 }
 
 /// Why a stream cannot be received.
@@ -178,9 +179,6 @@ pub enum ReceiveError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The socket cannot be read.
-    #[error("cannot receive: {0}")]
-    Read(io::Error),
 }
 
 /// The kernel takes a C `int`, and doubles it.

@@ -7,7 +7,7 @@ use crate::region::{Memory, PayloadMut};
 
 /// Heaps of one length in a mapped file, with nothing between them.
 #[derive(Clone, Debug)]
-pub struct MappedHeaps {
+pub(super) struct MappedHeaps {
     memory: Arc<Memory>,
     start: usize,
     heap_len: usize,
@@ -24,25 +24,21 @@ impl MappedHeaps {
         (heaps > 0).then(|| Self { memory: Arc::new(memory), start, heap_len, heaps })
     }
 
-    /// The mapping: what [`Region::allocate`](crate::region::Region::allocate) takes as a source.
-    pub fn memory(&self) -> &Arc<Memory> {
+    pub(super) fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
-    /// Number of heaps.
-    pub fn heaps(&self) -> u64 {
+    pub(super) fn heaps(&self) -> u64 {
         self.heaps
     }
 
-    /// Where in the mapping a heap starts, in bytes: what
-    /// [`Batch::attach`](crate::region::Batch::attach) takes; `None` if there are fewer heaps.
-    pub fn offset(&self, index: u64) -> Option<usize> {
+    /// Where in the mapping a heap starts; `None` if there are fewer heaps.
+    pub(super) fn offset(&self, index: u64) -> Option<usize> {
         // A heap that exists lies within the mapping, so nothing overflows.
         (index < self.heaps).then(|| self.start + index as usize * self.heap_len)
     }
 
-    /// The bytes of a heap; `None` if there are fewer heaps.
-    pub fn heap(&self, index: u64) -> Option<&[u8]> {
+    fn heap(&self, index: u64) -> Option<&[u8]> {
         self.memory.file_bytes(self.offset(index)?, self.heap_len)
     }
 

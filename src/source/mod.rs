@@ -16,14 +16,15 @@ mod reader;
 
 pub use error::SourceError;
 pub use item::{DEFAULT_ITEM, SourceItem};
-pub use mapped::MappedHeaps;
 pub use npy::Npy;
 pub use pattern::Pattern;
 pub use random::Random;
 pub use raw_file::RawFile;
 pub use reader::Reader;
 
-use crate::region::PayloadMut;
+use std::sync::Arc;
+
+use crate::region::{Memory, PayloadMut};
 
 /// Payload, cut into heaps.
 pub trait Source: Send {
@@ -38,8 +39,17 @@ pub trait Source: Send {
     /// How many heaps there are; `None` if there is no end, or none that is known.
     fn heaps(&self) -> Option<u64>;
 
-    /// The heaps where they lie in memory, if they do: to be attached rather than filled in.
-    fn mapped(&self) -> Option<&MappedHeaps> {
+    /// The memory that all heaps lie in already, if they do: what
+    /// [`Region::allocate`](crate::region::Region::allocate) takes, so that heaps are attached
+    /// rather than filled in.
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        None
+    }
+
+    /// Where in [`Source::memory`] a heap starts, in bytes: what
+    /// [`Batch::attach`](crate::region::Batch::attach) takes. `None` if there is no such heap there.
+    fn offset(&self, index: u64) -> Option<usize> {
+        let _ = index;
         None
     }
 
@@ -76,8 +86,6 @@ pub trait Verifier: Send {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::plan::{HeapSpec, PacketSize, Plan};
     use crate::region::{Batch, Layout, Region};

@@ -1,9 +1,11 @@
 //! A numpy array in a file: `.npy`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::literal::Literal;
-use super::{DEFAULT_ITEM, Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier};
+use super::mapped::MappedHeaps;
+use super::{DEFAULT_ITEM, Filled, Source, SourceError, SourceItem, Verifier};
 use crate::region::{Memory, PayloadMut};
 use crate::wire::{Descriptor, NumpyHeader};
 
@@ -64,8 +66,12 @@ impl Source for Npy {
         Some(self.heaps.heaps())
     }
 
-    fn mapped(&self) -> Option<&MappedHeaps> {
-        Some(&self.heaps)
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        Some(self.heaps.memory())
+    }
+
+    fn offset(&self, index: u64) -> Option<usize> {
+        self.heaps.offset(index)
     }
 
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
@@ -280,8 +286,9 @@ mod tests {
         assert_eq!((npy.heaps(), npy.heap_len()), (Some(2), 48));
         let expected: Vec<u8> = (12..24).flat_map(|n| (n as f32).to_le_bytes()).collect();
         assert_eq!(filled(&mut npy, 1, 64), (Filled::Whole, expected.clone()));
-        assert_eq!(npy.mapped().unwrap().heap(1), Some(&expected[..]));
-        assert_eq!(npy.mapped().unwrap().heap(2), None);
+        let offset = npy.offset(1).unwrap();
+        assert_eq!(npy.memory().unwrap().file_bytes(offset, 48), Some(&expected[..]));
+        assert_eq!(npy.offset(2), None);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! A file of bytes, cut into heaps.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier, item};
+use super::mapped::MappedHeaps;
+use super::{Filled, Source, SourceError, SourceItem, Verifier, item};
 use crate::region::{Memory, PayloadMut};
 
 /// A file, mapped, cut into heaps from its start.
@@ -58,8 +60,12 @@ impl Source for RawFile {
         Some(self.heaps.heaps())
     }
 
-    fn mapped(&self) -> Option<&MappedHeaps> {
-        Some(&self.heaps)
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        Some(self.heaps.memory())
+    }
+
+    fn offset(&self, index: u64) -> Option<usize> {
+        self.heaps.offset(index)
     }
 
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
@@ -90,9 +96,9 @@ mod tests {
         let bytes = std::fs::read(file.path()).unwrap();
         let mut source = RawFile::open(file.path(), vec![SourceItem::bytes(5000)]).unwrap();
         assert_eq!((source.heaps(), source.rest(), source.heap_len()), (Some(2), 17, 5000));
-        let mapped = source.mapped().unwrap().clone();
-        assert_eq!((mapped.offset(1), mapped.offset(2)), (Some(5000), None));
-        assert_eq!(mapped.heap(1), Some(&bytes[5000..10000]));
+        assert_eq!((source.offset(1), source.offset(2)), (Some(5000), None));
+        let mapped = source.memory().unwrap().file_bytes(5000, 5000);
+        assert_eq!(mapped, Some(&bytes[5000..10000]));
         assert_eq!(filled(&mut source, 1, 1472), (Filled::Whole, bytes[5000..10000].to_vec()));
         assert_eq!(filled(&mut source, 2, 1472).0, Filled::End);
         let verifier = source.verifier().unwrap();
