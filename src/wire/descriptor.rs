@@ -74,6 +74,18 @@ impl fmt::Display for NumpyHeader {
 }
 
 impl Descriptor {
+    /// Describes an item by a numpy header, with the shape beside it, as spead2's Python does.
+    pub fn numpy(id: u64, name: &str, description: &str, header: NumpyHeader) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            description: description.into(),
+            format: Vec::new(),
+            shape: header.shape.iter().copied().map(Some).collect(),
+            numpy_header: Some(header),
+        }
+    }
+
     /// The descriptor as bytes of item 0x05.
     ///
     /// # Errors
