@@ -158,8 +158,8 @@ fn the_thread_stays_on_its_core() {
 
 /// A sender of batches of three heaps of a packet each.
 fn sender(capture: &Capture, faults: &[Fault], batches: u32) -> (Sender, Vec<Batch>) {
-    let faults = faults.to_vec().into_iter();
-    let backend = Faulty::new(capture.backend(&["192.0.2.7:7148"]), faults);
+    let faults: Vec<Fault> = faults.into();
+    let backend = Faulty::new(capture.backend(&["192.0.2.7:7148"]), faults.into_iter());
     let mut sender = Sender::new(Box::new(backend));
     let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(1472))
         .heaps(&HeapSpec::new().payload(0x3300, 100), 3);

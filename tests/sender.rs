@@ -382,8 +382,8 @@ fn cnts_wrap_as_on_the_wire() {
 
 /// A sender of batches of two heaps of three packets and one of one packet.
 fn sender(capture: &Capture, faults: &[Fault], order: Order, batches: u32) -> (Sender, Vec<Batch>) {
-    let faults = faults.to_vec().into_iter();
-    let backend = Faulty::new(capture.backend(&[TO]), faults);
+    let faults: Vec<Fault> = faults.into();
+    let backend = Faulty::new(capture.backend(&[TO]), faults.into_iter());
     let mut sender = Sender::new(Box::new(backend));
     let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(256))
         .heaps(&HeapSpec::new().payload(0x3300, 600), 2)
