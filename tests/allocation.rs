@@ -32,8 +32,10 @@ fn main() {
     }
 }
 
+type Open = fn() -> Box<dyn Backend>;
+
 /// Backends that send to nobody.
-const BACKENDS: [(&str, fn() -> Box<dyn Backend>); 1] = [("pcap", || {
+const BACKENDS: [(&str, Open); 1] = [("pcap", || {
     let config = PcapConfig::to(vec!["192.0.2.7:7148".parse().unwrap()]);
     Box::new(Pcap::new(Box::new(io::sink()), &config).unwrap())
 })];
