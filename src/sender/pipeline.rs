@@ -115,6 +115,7 @@ impl Pipeline {
     }
 
     /// The next batch that is done; `None` if none is in flight.
+    #[expect(clippy::should_implement_trait, reason = "a stream's word, as a future is returned")]
     pub fn next(&mut self) -> NextCompletion<'_> {
         NextCompletion { pipeline: self }
     }
