@@ -58,7 +58,7 @@ fn completions_are_awaited_without_a_runtime() {
     batches.into_iter().for_each(|batch| pipeline.submit(batch));
     let (polls, sent) = block_on(async {
         let mut sent = Vec::new();
-        while let Some(result) = pipeline.next().await {
+        while let Some(result) = pipeline.completion().await {
             let completion = result.unwrap();
             sent.push((completion.first_cnt, completion.sent()));
             if sent.len() < 20 {
@@ -87,7 +87,7 @@ fn what_is_refused_comes_back() {
     let completion = pipeline.wait().unwrap().unwrap();
     assert_eq!(completion.sent(), 0);
     pipeline.submit(completion.batch);
-    let rejected = block_on(pipeline.next()).1.unwrap().unwrap_err();
+    let rejected = block_on(pipeline.completion()).1.unwrap().unwrap_err();
     assert_eq!(rejected.reason, Reason::Failed(SendError::Injected));
     assert_eq!(cnts(&capture), [1, 2]);
 }

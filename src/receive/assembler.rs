@@ -155,7 +155,7 @@ impl Assembler {
             }
         }
         // Descriptors and the like travel in heaps of their own, too.
-        if !is_data && !(self.expectation.items.is_empty() && timestamp.is_some()) {
+        if !(is_data || self.expectation.items.is_empty() && timestamp.is_some()) {
             return true;
         }
         let index = self
