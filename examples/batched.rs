@@ -3,10 +3,12 @@
 //! `cargo run --release --example batched -- 127.0.0.1:7148 1000`
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use doorbell::backend::udp::{Udp, UdpConfig, max_packet_size, route_mtu};
+use doorbell::backend::max_packet_size;
+use doorbell::backend::udp::{Udp, UdpConfig, route_mtu};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::Layout;
 use doorbell::sender::Sender;
@@ -14,11 +16,11 @@ use doorbell::wire::{Descriptor, Field, Flavour, NumpyHeader, StreamControl};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let to = arguments.next().unwrap_or("127.0.0.1:7148".into()).parse()?;
+    let to: SocketAddr = arguments.next().unwrap_or("127.0.0.1:7148".into()).parse()?;
     let heaps: u64 = arguments.next().map_or(Ok(1000), |heaps| heaps.parse())?;
 
-    let config = UdpConfig::to(to);
-    let limit = max_packet_size(route_mtu(&config)?, &to);
+    let config = UdpConfig::new(vec![to]);
+    let limit = max_packet_size(route_mtu(&config)?, to.ip());
     let plan = |heap: &HeapSpec, count| {
         let size = PacketSize::Uniform { limit };
         Plan::builder(Flavour::SPEAD_64_40, size).heaps(heap, count).build().map(Arc::new)

@@ -1,0 +1,133 @@
+//! A heap of which not all packets are there yet.
+
+use std::ops::Range;
+
+use crate::wire::{ItemPointer, Packet};
+
+/// A heap that is being put together. Once done with, it serves for another: its buffers stay.
+#[derive(Debug, Default)]
+pub(super) struct PartialHeap {
+    cnt: u64,
+    len: usize,
+    /// At least `len` bytes.
+    payload: Vec<u8>,
+    /// Which of them are there: disjoint, not even adjacent, in order.
+    pieces: Vec<Range<usize>>,
+    pointers: Vec<ItemPointer>,
+}
+
+impl PartialHeap {
+    /// Starts over with another heap. The caller vouches for `len`, which is allocated.
+    pub(super) fn restart(&mut self, cnt: u64, len: usize) {
+        self.cnt = cnt;
+        self.len = len;
+        if self.payload.len() < len {
+            self.payload.resize(len, 0);
+        }
+        self.pieces.clear();
+        self.pointers.clear();
+    }
+
+    pub(super) fn cnt(&self) -> u64 {
+        self.cnt
+    }
+
+    /// Takes what a packet carries. False, and nothing is taken, if it contradicts the heap's length
+    /// or overlaps what is there, as duplicates do.
+    pub(super) fn add(&mut self, packet: &Packet<'_>) -> bool {
+        let header = packet.header();
+        // Past this, offset and length are within the heap: parsing has checked their sum.
+        if header.heap_length != self.len as u64 {
+            return false;
+        }
+        let start = header.payload_offset as usize;
+        if !self.claim(start..start + packet.payload().len()) {
+            return false;
+        }
+        self.payload[start..start + packet.payload().len()].copy_from_slice(packet.payload());
+        for pointer in packet.item_pointers() {
+            // Pointers may be repeated in every packet.
+            if self.pointers.len() < MAX_POINTERS && !self.pointers.contains(&pointer) {
+                self.pointers.push(pointer);
+            }
+        }
+        true
+    }
+
+    fn claim(&mut self, range: Range<usize>) -> bool {
+        // The first piece that does not end before the range.
+        let at = self.pieces.partition_point(|piece| piece.end < range.start);
+        let joins_left = self.pieces.get(at).is_some_and(|piece| piece.end == range.start);
+        let right = at + usize::from(joins_left);
+        let next = self.pieces.get(right).map_or(usize::MAX, |piece| piece.start);
+        if range.is_empty() || next < range.end {
+            return false;
+        }
+        match (joins_left, next == range.end) {
+            (true, true) => {
+                self.pieces[at].end = self.pieces[right].end;
+                self.pieces.remove(right);
+            }
+            (true, false) => self.pieces[at].end = range.end,
+            (false, true) => self.pieces[right].start = range.start,
+            (false, false) if self.pieces.len() < MAX_PIECES => self.pieces.insert(at, range),
+            (false, false) => return false,
+        }
+        true
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.pieces.first() == Some(&(0..self.len))
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload[..self.len]
+    }
+
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.payload.capacity()
+    }
+
+    pub(super) fn pointers(&self) -> &[ItemPointer] {
+        &self.pointers
+    }
+}
+
+/// No heap that we know of has more; each packet may name thousands.
+const MAX_POINTERS: usize = 1024;
+/// A heap of 64 MiB in packets of 1472 bytes has 46,000 packets, and fewer gaps.
+const MAX_PIECES: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against a set of bytes: a range is taken if and only if none of its bytes is there.
+        #[test]
+        fn pieces_are_the_union_of_ranges(ranges in prop::collection::vec((0_usize..40, 0_usize..8), 0..40)) {
+            let mut heap = PartialHeap::default();
+            heap.restart(1, 48);
+            let mut bytes = [false; 48];
+            for (start, len) in ranges {
+                let free = len > 0 && !bytes[start..start + len].contains(&true);
+                prop_assert_eq!(heap.claim(start..start + len), free);
+                if free {
+                    bytes[start..start + len].fill(true);
+                }
+                let mut pieces = [false; 48];
+                let mut end = None;
+                for piece in &heap.pieces {
+                    prop_assert!(end < Some(piece.start), "in order, and not adjacent");
+                    pieces[piece.clone()].fill(true);
+                    end = Some(piece.end);
+                }
+                prop_assert_eq!(pieces, bytes);
+                prop_assert_eq!(heap.is_whole(), !bytes.contains(&false));
+            }
+        }
+    }
+}

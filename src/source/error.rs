@@ -1,0 +1,55 @@
+//! Why there is no payload.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::region::MemoryError;
+
+/// Why a source cannot be opened or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A file cannot be mapped.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A file that does not hold one heap.
+    #[error(
+        "{} has {len} bytes, fewer than one heap of {heap_len}: lower the heap size to {len} or less",
+        path.display()
+    )]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        len: usize,
+        /// Bytes of a heap.
+        heap_len: usize,
+    },
+    /// An empty file.
+    #[error("{} is empty: a source needs at least one heap", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Heaps without payload never use a source up.
+    #[error("a heap of 0 bytes takes nothing from the source: the heap size must be at least 1")]
+    NoPayload,
+    /// Not a numpy array, or none that can be cut into heaps.
+    #[error("{}: {reason}", path.display())]
+    Npy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A stream cannot be read.
+    #[error("cannot read heap {index} of the source: {source}")]
+    Read {
+        /// Which heap.
+        index: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}

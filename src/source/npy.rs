@@ -1,0 +1,387 @@
+//! A numpy array in a file: `.npy`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::literal::Literal;
+use super::mapped::MappedHeaps;
+use super::{DEFAULT_ITEM, Filled, Source, SourceError, SourceItem, Verifier};
+use crate::region::{Memory, PayloadMut};
+use crate::wire::{Descriptor, NumpyHeader};
+
+/// A numpy array, mapped: its leading axis counts heaps, and the rest is the shape of their item.
+///
+/// Nobody may truncate the file while it is sent: pages that are gone raise `SIGBUS`, see mmap(2).
+///
+/// Source: NEP 1, *A Simple File Format for NumPy Arrays*, and `numpy.lib.format`, versions 1 to 3.
+#[derive(Clone, Debug)]
+pub struct Npy {
+    items: Vec<SourceItem>,
+    heaps: MappedHeaps,
+}
+
+impl Npy {
+    /// Maps a file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be mapped, is no array that numpy saved, or ends before the array does;
+    /// if the array has no axis, no elements, Python objects for elements, or Fortran order.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let memory = Memory::file(path)?;
+        let wrong = |reason| SourceError::Npy { path: path.into(), reason };
+        let file = memory.file_bytes(0, memory.len()).unwrap_or_default();
+        let array = Array::parse(file).map_err(wrong)?;
+        let heap_len = array.heap_len;
+        let there = memory.len() - array.start;
+        let too_short = || {
+            wrong(format!(
+                "the array has {} heaps of {heap_len} bytes, of which the file holds but {there} \
+                 bytes: it was truncated, save it anew",
+                array.heaps
+            ))
+        };
+        let heaps = MappedHeaps::new(memory, array.start, heap_len, array.heaps)
+            .filter(|mapped| mapped.heaps() == array.heaps)
+            .ok_or_else(too_short)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Receivers decode nothing but ASCII.
+        let description = name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?");
+        let descriptor = Descriptor::numpy(DEFAULT_ITEM, "data", &description, array.item);
+        Ok(Self { items: vec![SourceItem { descriptor, size: heap_len }], heaps })
+    }
+}
+
+impl Source for Npy {
+    fn items(&self) -> &[SourceItem] {
+        &self.items
+    }
+
+    fn heaps(&self) -> Option<u64> {
+        Some(self.heaps.heaps())
+    }
+
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        Some(self.heaps.memory())
+    }
+
+    fn offset(&self, index: u64) -> Option<usize> {
+        self.heaps.offset(index)
+    }
+
+    fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
+        Ok(self.heaps.fill(index, payload))
+    }
+
+    fn verifier(&self) -> Option<Box<dyn Verifier>> {
+        Some(Box::new(self.heaps.clone()))
+    }
+}
+
+/// What the head of a file says.
+#[derive(Debug)]
+struct Array {
+    /// Where the elements start.
+    start: usize,
+    heaps: u64,
+    heap_len: usize,
+    /// The part of the array that makes one heap.
+    item: NumpyHeader,
+}
+
+impl Array {
+    fn parse(file: &[u8]) -> Result<Self, String> {
+        let (text, start) = head(file)?;
+        let not_a_header = || {
+            format!(
+                "`{}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., \
+                 'shape': ...}}",
+                text.trim_ascii_end().escape_debug()
+            )
+        };
+        let literal = Literal::parse(text).ok_or_else(not_a_header)?;
+        let (dtype, descr) = literal.value("descr").ok_or_else(not_a_header)?;
+        let (order, _) = literal.value("fortran_order").ok_or_else(not_a_header)?;
+        let shape = literal.value("shape").and_then(|(shape, _)| dimensions(shape));
+        let shape = shape.ok_or_else(not_a_header)?;
+        let Literal::Boolean(fortran_order) = *order else { return Err(not_a_header()) };
+
+        let (&heaps, item_shape) = shape.split_first().ok_or(
+            "the array has no axis along which to cut it into heaps: save array.reshape(1, 1)",
+        )?;
+        // With one axis both orders are the same.
+        if fortran_order && !item_shape.is_empty() {
+            return Err("the array is in Fortran order, in which no heap lies in one piece: save \
+                        numpy.ascontiguousarray(array)"
+                .into());
+        }
+        let element = item_size(dtype).map_err(|reason| format!("dtype {descr}: {reason}"))?;
+        let sizes = item_shape
+            .iter()
+            .try_fold(element, |len, &dimension| len.checked_mul(usize::try_from(dimension).ok()?));
+        let heap_len = sizes
+            .filter(|&len| u64::try_from(len).is_ok_and(|len| len.checked_mul(heaps).is_some()))
+            .ok_or_else(|| {
+                format!("an array of shape {shape:?} and dtype {descr} exceeds all memory")
+            })?;
+        if heaps == 0 || heap_len == 0 {
+            return Err(format!(
+                "the array is empty, its shape being {shape:?} and its dtype {descr}: a source \
+                 needs at least one element"
+            ));
+        }
+        let item =
+            NumpyHeader { descr: descr.into(), fortran_order: false, shape: item_shape.to_vec() };
+        Ok(Self { start, heaps, heap_len, item })
+    }
+}
+
+/// The text of the header, and where the elements start.
+fn head(file: &[u8]) -> Result<(&str, usize), String> {
+    let version = file.strip_prefix(MAGIC).ok_or_else(|| match file.starts_with(b"PK") {
+        true => "this is an archive of arrays (.npz): unpack it, and send its .npy files".into(),
+        false => String::from(
+            "this is not a numpy array: expected a file that numpy.save() wrote; send a file of \
+             another format under a name that does not end in .npy, as raw bytes",
+        ),
+    })?;
+    let ends = || String::from("the file ends within its header: it was truncated, save it anew");
+    let (&[major, minor], rest) = version.split_first_chunk().ok_or_else(ends)?;
+    let (len, start) = match (major, minor) {
+        (1, 0) => {
+            let (&len, _) = rest.split_first_chunk().ok_or_else(ends)?;
+            (usize::from(u16::from_le_bytes(len)), MAGIC.len() + 4)
+        }
+        (2 | 3, 0) => {
+            let (&len, _) = rest.split_first_chunk().ok_or_else(ends)?;
+            (u32::from_le_bytes(len) as usize, MAGIC.len() + 6)
+        }
+        _ => {
+            return Err(format!(
+                "version {major}.{minor} of the format is not known: expected 1.0, 2.0 or 3.0"
+            ));
+        }
+    };
+    if len > MAX_HEADER {
+        return Err(format!(
+            "the header has {len} bytes, more than the {MAX_HEADER} that a dtype can need"
+        ));
+    }
+    let header = file.get(start..start + len).ok_or_else(ends)?;
+    // What is in the header goes into a descriptor, of which receivers decode nothing but ASCII.
+    let text = str::from_utf8(header).ok().filter(|text| text.is_ascii()).ok_or(
+        "the header is not ASCII, which SPEAD's descriptors are: rename the fields of the dtype",
+    )?;
+    Ok((text, start + len))
+}
+
+fn dimensions(shape: &Literal<'_>) -> Option<Vec<u64>> {
+    let Literal::Sequence(shape) = shape else { return None };
+    let dimension = |literal: &Literal<'_>| match literal {
+        Literal::Integer(dimension) => Some(*dimension),
+        _ => None,
+    };
+    shape.iter().map(dimension).collect()
+}
+
+/// Bytes of an element, from the `descr` of its dtype.
+fn item_size(dtype: &Literal<'_>) -> Result<usize, String> {
+    match dtype {
+        Literal::Text(code) => plain_size(code),
+        Literal::Sequence(fields) => fields.iter().try_fold(0_usize, |sum, field| {
+            let not_a_field = || "a field is not (name, dtype) or (name, dtype, shape)";
+            let Literal::Sequence(field) = field else { return Err(not_a_field().into()) };
+            let (dtype, shape) = match field.as_slice() {
+                [_, dtype] => (dtype, Vec::new()),
+                [_, dtype, Literal::Integer(len)] => (dtype, vec![*len]),
+                [_, dtype, shape] => (dtype, dimensions(shape).ok_or_else(not_a_field)?),
+                _ => return Err(not_a_field().into()),
+            };
+            shape
+                .iter()
+                .try_fold(item_size(dtype)?, |size, &dimension| {
+                    size.checked_mul(usize::try_from(dimension).ok()?)
+                })
+                .and_then(|size| sum.checked_add(size))
+                .ok_or_else(|| "an element exceeds all memory".into())
+        }),
+        _ => Err("neither a type string nor a list of fields".into()),
+    }
+}
+
+/// Bytes of an element whose type is a string such as `<f4`, `|S16`, `<U3` or `<M8[ns]`.
+fn plain_size(code: &str) -> Result<usize, String> {
+    let unknown = || format!("`{code}` is not a type string such as <f4");
+    let mut rest = code.trim_start_matches(['<', '>', '|', '=']).chars();
+    let kind = rest.next().ok_or_else(unknown)?;
+    if kind == 'O' {
+        return Err(
+            "Python objects are pickled, and mean nothing to a receiver: save an array of \
+                    a numeric dtype"
+                .into(),
+        );
+    }
+    let digits = rest.as_str().split('[').next().unwrap_or_default();
+    let size: usize = digits.parse().map_err(|_| unknown())?;
+    match kind {
+        // Characters of four bytes each.
+        'U' => size.checked_mul(4).ok_or_else(unknown),
+        'b' | 'i' | 'u' | 'f' | 'c' | 'm' | 'M' | 'S' | 'a' | 'V' => Ok(size),
+        _ => Err(unknown()),
+    }
+}
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// Numpy itself refuses headers of more than 10,000 bytes from files that it does not trust.
+const MAX_HEADER: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::super::tests::filled;
+    use super::*;
+
+    /// Files that numpy 2 wrote: see tests/data/make_npy.py.
+    fn data(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    }
+
+    fn opened(name: &str) -> (Npy, NumpyHeader) {
+        let npy = Npy::open(&data(name)).unwrap();
+        let header = npy.items[0].descriptor.numpy_header.clone().unwrap();
+        (npy, header)
+    }
+
+    /// What is wrong with a file of these bytes.
+    fn error(bytes: &[u8]) -> String {
+        let mut file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let error = Npy::open(file.path()).unwrap_err().to_string();
+        let name = format!("{}: ", file.path().display());
+        error.strip_prefix(&name).expect("the file is named").to_owned()
+    }
+
+    /// A file of version 1.0 with any header.
+    fn with_header(header: &str, elements: usize) -> Vec<u8> {
+        let mut file = [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes()].concat();
+        file.extend_from_slice(header.as_bytes());
+        file.resize(file.len() + elements, 1);
+        file
+    }
+
+    #[test]
+    fn the_leading_axis_counts_heaps() {
+        let (mut npy, header) = opened("c_order.npy");
+        assert_eq!(header, NumpyHeader::new("<f4", &[3, 4]));
+        assert_eq!(npy.items[0].descriptor.description, "c_order.npy");
+        assert_eq!((npy.heaps(), npy.heap_len()), (Some(2), 48));
+        let expected: Vec<u8> = (12..24).flat_map(|n| (n as f32).to_le_bytes()).collect();
+        assert_eq!(filled(&mut npy, 1, 64), (Filled::Whole, expected.clone()));
+        let offset = npy.offset(1).unwrap();
+        assert_eq!(npy.memory().unwrap().file_bytes(offset, 48), Some(&expected[..]));
+        assert_eq!(npy.offset(2), None);
+    }
+
+    #[test]
+    fn all_versions_and_dtypes_are_read() {
+        let (npy, header) = opened("version_2.npy");
+        assert_eq!((header, npy.heaps()), (NumpyHeader::new(">i2", &[]), Some(5)));
+        let (npy, header) = opened("version_3.npy");
+        assert_eq!((header, npy.heaps()), (NumpyHeader::new("|u1", &[2]), Some(3)));
+        let (npy, header) = opened("times.npy");
+        assert_eq!((header, npy.heap_len()), (NumpyHeader::new("<M8[25us]", &[]), 8));
+        let (npy, header) = opened("text.npy");
+        assert_eq!((header, npy.heap_len()), (NumpyHeader::new("<U3", &[]), 12));
+        let (npy, header) = opened("structured.npy");
+        assert_eq!(
+            header.descr,
+            "[('shape', '<f4'), ('', '|V4'), ('iq', [('i', '<i2'), ('q', '<i2')], (2, 3)), \
+             (('a title', 'flag'), '|b1')]"
+        );
+        assert_eq!((npy.heap_len(), npy.heaps()), (4 + 4 + 4 * 6 + 1, Some(2)));
+        // Numpy saves one axis as C order; a file that says otherwise has the same bytes.
+        let file = with_header("{'descr':'<i4','fortran_order':True,'shape':(2,)}", 8);
+        assert_eq!(Array::parse(&file).unwrap().heap_len, 4);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_into_heaps_is_refused() {
+        let file = |name| std::fs::read(data(name)).unwrap();
+        assert!(error(&file("fortran_order.npy")).contains("numpy.ascontiguousarray(array)"));
+        assert!(error(&file("zero_dimensional.npy")).contains("array.reshape(1, 1)"));
+        assert!(error(&file("objects.npy")).starts_with("dtype '|O': Python objects"));
+        assert!(error(&file("empty.npy")).contains("empty, its shape being [0, 4]"));
+        let whole = file("c_order.npy");
+        assert!(error(&whole[..whole.len() - 1]).contains("but 95 bytes: it was truncated"));
+        assert!(error(&whole[..100]).contains("within its header"));
+        assert!(error(&whole[..8]).contains("within its header"));
+        assert!(error(b"").contains("not a numpy array"));
+        assert!(error(b"\x89PNG").contains("not a numpy array"));
+        assert!(error(b"PK\x03\x04").contains(".npz"));
+        assert!(error(b"\x93NUMPY\x04\x00\x10\x00").contains("version 4.0"));
+        assert!(error(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").contains("4294967295 bytes"));
+    }
+
+    #[test]
+    fn hostile_headers_are_refused() {
+        let shape = |shape| {
+            error(&with_header(
+                &format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"),
+                64,
+            ))
+        };
+        let huge = u64::MAX;
+        assert!(shape(format!("(1, {huge})")).contains("exceeds all memory"));
+        assert!(shape(format!("({huge}, {huge})")).contains("exceeds all memory"));
+        assert!(shape("(4294967296, 4294967296)".into()).contains("exceeds all memory"));
+        assert!(shape(format!("(1, {huge}, 0)")).contains("exceeds all memory"));
+        assert!(shape("(1152921504606846975,)".into()).contains("truncated"));
+        assert!(shape("(-1,)".into()).contains("not a numpy header"));
+        assert!(shape("3".into()).contains("not a numpy header"));
+        assert!(shape("(0,)".into()).contains("empty"));
+        assert!(
+            shape("((((((((((((((((((((((((((((((((((((".into()).contains("not a numpy header")
+        );
+        let dtype = |descr| {
+            error(&with_header(
+                &format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (1,)}}"),
+                64,
+            ))
+        };
+        assert!(dtype("''").contains("not a type string"));
+        assert!(dtype("'<f'").contains("not a type string"));
+        assert!(dtype("'<q8'").contains("not a type string"));
+        assert!(dtype("'<U9223372036854775807'").contains("not a type string"));
+        assert!(dtype("'|V0'").contains("empty"));
+        assert!(dtype("[('a', '<f4'), 'b']").contains("a field is not"));
+        assert!(dtype("[('a', '<f4', (9223372036854775807,))]").contains("exceeds all memory"));
+        assert!(dtype("[('a', '|O')]").contains("Python objects"));
+        assert!(dtype("[('é', '<f4')]").contains("rename the fields"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(
+            version in 1_u8..=3, header in "[]\\[(){}'\",: 0-9<fUOdescrshapTFlnot_]{0,80}",
+        ) {
+            let text = format!("{{'descr': {header}, 'fortran_order': False, 'shape': ({header})}}");
+            let mut file = [MAGIC, &[version, 0], &(text.len() as u16).to_le_bytes()].concat();
+            if version > 1 {
+                file.extend([0, 0]);
+            }
+            file.extend_from_slice(text.as_bytes());
+            let _ = Array::parse(&file);
+        }
+
+        #[test]
+        fn a_damaged_file_does_not_panic(at in 0_usize..176, byte: u8) {
+            let mut file = std::fs::read(data("c_order.npy")).unwrap();
+            file[at] = byte;
+            let _ = Array::parse(&file);
+        }
+    }
+}
