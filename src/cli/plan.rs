@@ -126,35 +126,45 @@ impl Summary {
         let row = |name: &str, value: String| println!("{name:<12}{value}");
         let count = |value: usize| HumanCount(value as u64);
         row("backend", format!("{} ({})", self.backend, self.reason));
-        row("route", format!("{} destination(s), MTU {} bytes: packets of up to {} bytes of SPEAD",
-            self.destinations, self.mtu, self.packet_limit));
-        row("heap", format!(
-            "{} of payload in {} packet(s)",
-            HumanBytes(self.heap_bytes as u64),
-            self.packets_per_heap
-        ));
+        row(
+            "route",
+            format!(
+                "{} destination(s), MTU {} bytes: packets of up to {} bytes of SPEAD",
+                self.destinations, self.mtu, self.packet_limit
+            ),
+        );
+        row(
+            "heap",
+            format!(
+                "{} of payload in {} packet(s)",
+                HumanBytes(self.heap_bytes as u64),
+                self.packets_per_heap
+            ),
+        );
         let sizes: Vec<String> = self
             .packet_sizes
             .iter()
             .map(|size| format!("{} x {} bytes", size.packets_per_heap, size.bytes))
             .collect();
-        row("packets", format!(
-            "{}; {:.1}% headers",
-            sizes.join(", "),
-            100.0 * self.header_share
-        ));
-        row("batch", format!(
-            "{} heaps, {} packets, {} in flight, {}",
-            count(self.heaps_per_batch as usize),
-            count(self.packets_per_batch),
-            self.batches_in_flight,
-            self.layout
-        ));
-        row("messages", format!(
-            "{} a batch, runs of up to {} packet(s)",
-            count(self.messages_per_batch),
-            self.longest_run
-        ));
+        row("packets", format!("{}; {:.1}% headers", sizes.join(", "), 100.0 * self.header_share));
+        row(
+            "batch",
+            format!(
+                "{} heaps, {} packets, {} in flight, {}",
+                count(self.heaps_per_batch as usize),
+                count(self.packets_per_batch),
+                self.batches_in_flight,
+                self.layout
+            ),
+        );
+        row(
+            "messages",
+            format!(
+                "{} a batch, runs of up to {} packet(s)",
+                count(self.messages_per_batch),
+                self.longest_run
+            ),
+        );
         row("doorbells", format!("{} a batch", self.doorbells_per_batch));
         let limit = match self.memlock_bytes {
             Some(limit) => format!("RLIMIT_MEMLOCK is {}", HumanBytes(limit)),
@@ -163,7 +173,10 @@ impl Summary {
         row("memory", format!("{}; {limit}", HumanBytes(self.pinned_bytes as u64)));
         if let Some(heaps) = self.heaps {
             let batches = heaps.div_ceil(u64::from(self.heaps_per_batch));
-            row("stream", format!("{} heaps in {} batches", HumanCount(heaps), HumanCount(batches)));
+            row(
+                "stream",
+                format!("{} heaps in {} batches", HumanCount(heaps), HumanCount(batches)),
+            );
         }
     }
 }

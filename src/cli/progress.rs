@@ -21,7 +21,9 @@ impl Progress {
         };
         let bar = ProgressBar::with_draw_target(heaps.map(|heaps| heaps * heap_len), target);
         let template = match heaps {
-            Some(_) => "{bar:40.cyan/blue} {binary_bytes:>10} {binary_bytes_per_sec:>12}  {msg}  {eta} left",
+            Some(_) => {
+                "{bar:40.cyan/blue} {binary_bytes:>10} {binary_bytes_per_sec:>12}  {msg}  {eta} left"
+            }
             None => "{spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12}  {msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -59,8 +59,7 @@ impl Report {
         self.doorbells = counters.doorbells;
         self.packets = counters.packets;
         self.wire_bytes = spead_bytes + counters.packets * overhead as u64;
-        self.gso_segments_per_message =
-            counters.packets as f64 / counters.messages.max(1) as f64;
+        self.gso_segments_per_message = counters.packets as f64 / counters.messages.max(1) as f64;
         self.gso_refused = counters.segmentation_refused;
         self.waits = counters.waits;
     }

@@ -33,8 +33,8 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let interrupted = interruption()?;
-    let embedded = config.stream.to.is_empty()
-        && !matches!(config.backend.choice, BackendChoice::Pcap(_));
+    let embedded =
+        config.stream.to.is_empty() && !matches!(config.backend.choice, BackendChoice::Pcap(_));
     let receiver = embedded.then(|| Receiver::bind(ANY_PORT, RECEIVE_BUFFER)).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
     let stream = Stream::prepare(config, address)?;
@@ -56,7 +56,10 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         run.report.print();
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&run.report).map_err(|e| Failure::Usage(e.to_string()))?);
+        println!(
+            "{}",
+            serde_json::to_string(&run.report).map_err(|e| Failure::Usage(e.to_string()))?
+        );
     }
     outcome?;
     Ok(if run.interrupted.load(Ordering::Relaxed) {
@@ -208,10 +211,8 @@ impl Run {
             received: None,
         };
         let progress = Progress::new(stream.heaps, stream.source.heap_len() as u64, quiet);
-        let start_with_data = start
-            .as_ref()
-            .filter(|_| stream.first_data_heap > 0)
-            .map(|start| start.region().id());
+        let start_with_data =
+            start.as_ref().filter(|_| stream.first_data_heap > 0).map(|start| start.region().id());
         Ok(Self {
             data: region.id(),
             start_with_data,

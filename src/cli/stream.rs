@@ -83,14 +83,14 @@ impl Stream {
             .iter()
             .map(|item| item.descriptor.clone())
             .fold(HeapSpec::new().descriptor(timestamp), HeapSpec::descriptor);
-        let batch_heaps =
-            config.batch.heaps_of(source.heap_len() as u64, u64::from(flows), heaps);
+        let batch_heaps = config.batch.heaps_of(source.heap_len() as u64, u64::from(flows), heaps);
         Ok(Self {
             start: match together {
                 true => planner.plan(&data_heap(descriptors, source.items()), 1)?,
                 false => planner.plan(&descriptors, flows as usize)?,
             },
-            data: planner.plan(&data_heap(HeapSpec::new(), source.items()), batch_heaps as usize)?,
+            data: planner
+                .plan(&data_heap(HeapSpec::new(), source.items()), batch_heaps as usize)?,
             stop: planner.plan(&HeapSpec::control(StreamControl::Stop), flows as usize)?,
             first_data_heap: u64::from(together),
             layout: if attached { Layout::Attached } else { Layout::Packed },
@@ -108,9 +108,7 @@ impl Stream {
     /// Opens the backend.
     pub fn open(&self) -> Result<Box<dyn Backend>, OpenError> {
         Ok(match &self.config.backend.choice {
-            BackendChoice::Pcap(path) => {
-                Box::new(Pcap::create(path, &self.pcap_config()?)?)
-            }
+            BackendChoice::Pcap(path) => Box::new(Pcap::create(path, &self.pcap_config()?)?),
             _ => Box::new(Udp::open(&udp_config(&self.config, &self.destinations)?)?),
         })
     }
@@ -281,9 +279,11 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
             .collect();
         let family = resolved.first().map(SocketAddr::is_ipv4);
         let fitting = found.iter().find(|to| family.is_none_or(|ipv4| to.is_ipv4() == ipv4));
-        resolved.push(*fitting.ok_or_else(|| {
-            error(format!("it has no address of the family of {}", resolved[0]))
-        })?);
+        resolved.push(
+            *fitting.ok_or_else(|| {
+                error(format!("it has no address of the family of {}", resolved[0]))
+            })?,
+        );
     }
     Ok(resolved)
 }
