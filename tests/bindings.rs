@@ -1,0 +1,20 @@
+//! libibverbs, as the published `ibverbs` finds it through our own `ibverbs-sys`.
+
+use std::io::ErrorKind;
+
+// A lost `[patch.crates-io]` fails to compile here: upstream has no `load`, and types of two versions
+// of ibverbs-sys are not equal.
+const _: fn() -> Result<(), ibverbs_sys::LoadError> = ibverbs_sys::load;
+const _: fn(ibverbs::ibv_access_flags) -> ibverbs_sys::ibv_access_flags = |flags| flags;
+
+/// With or without libibverbs, the kernel's part of it, or a device: an answer, not a crash.
+#[test]
+fn a_machine_without_rdma_is_told_politely() {
+    match ibverbs::devices() {
+        Ok(devices) => assert!(devices.iter().all(|device| device.name().is_some())),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
+    }
+    if let Err(error) = ibverbs_sys::load() {
+        assert!(error.to_string().contains("libibverbs.so.1"), "{error}");
+    }
+}
