@@ -8,6 +8,7 @@ pub mod gate;
 pub mod interface;
 pub mod pcap;
 pub mod udp;
+pub mod verbs;
 
 use std::error;
 use std::io;
@@ -164,6 +165,18 @@ pub enum SendError {
         /// errno(3).
         errno: i32,
     },
+    /// The device did not send it.
+    #[error("the device reports: {}", describe_status(*status))]
+    Device {
+        /// `enum ibv_wc_status`.
+        status: u32,
+    },
+    /// The device did nothing for seconds.
+    #[error("the device sends nothing: is the link up?")]
+    Stalled,
+    /// The batch belongs to a region that the backend was never given.
+    #[error("the batch is of a region that is not registered here")]
+    Unregistered,
     /// A fault that was asked for: see [`fault`].
     #[error("injected fault")]
     Injected,
@@ -193,6 +206,11 @@ impl OpenError {
     ) -> Self {
         Self { step, device: device.to_string(), source: source.into() }
     }
+}
+
+/// What a work completion's status means, in libibverbs' words (`ibv_wc_status_str(3)`).
+fn describe_status(status: u32) -> String {
+    verbs::status_name(status).map_or_else(|| format!("status {status}"), str::to_owned)
 }
 
 /// The largest packet, in bytes of SPEAD, that goes to `destination` unfragmented where the MTU of

@@ -96,6 +96,15 @@ impl InFlight {
         self.batch.headroom(packet)
     }
 
+    /// Which of [`Region::sources`] a heap is attached to.
+    ///
+    /// # Panics
+    ///
+    /// If the layout is not [`Layout::Attached`], or there is no such heap.
+    pub fn source_index(&self, heap: u32) -> u32 {
+        self.batch.attachment(heap).expect("submit() has checked").source
+    }
+
     fn bytes(&self, range: Range<usize>) -> &[u8] {
         let region = self.region();
         region.check(&range);

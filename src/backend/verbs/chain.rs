@@ -38,8 +38,8 @@ impl Chain {
                 request.opcode = sys::ibv_wr_opcode::IBV_WR_SEND;
                 request.send_flags = flags;
                 request.num_sge = pieces_per_request as i32;
-                request.sg_list = pieces.as_ptr().cast::<sys::ibv_sge>()
-                    .wrapping_add(index * pieces_per_request);
+                request.sg_list =
+                    pieces.as_ptr().cast::<sys::ibv_sge>().wrapping_add(index * pieces_per_request);
                 request
             })
             .collect();

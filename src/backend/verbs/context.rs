@@ -24,7 +24,7 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
 /// What a device can do, as far as sending goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceCaps {
     /// Work requests that a queue can hold.
     pub max_qp_wr: u32,
@@ -37,7 +37,7 @@ pub struct DeviceCaps {
     /// Rates that raw packet queue pairs can keep to, in kb/s, if any.
     pub pacing_kbps: Option<(u32, u32)>,
     /// The firmware's version.
-    pub firmware: [u8; 64],
+    pub firmware: String,
 }
 
 impl Context {
@@ -86,9 +86,8 @@ impl Context {
         // SAFETY: plain data, for which zeros are valid.
         let mut attr: sys::ibv_device_attr_ex = unsafe { mem::zeroed() };
         // SAFETY: the context is open, and `attr` is valid for the call.
-        let extended = zero(unsafe {
-            sys::ibv_query_device_ex(self.as_ptr(), ptr::null(), &mut attr)
-        });
+        let extended =
+            zero(unsafe { sys::ibv_query_device_ex(self.as_ptr(), ptr::null(), &mut attr) });
         if extended.is_err() {
             // Providers without the extended query have none of the extended capabilities.
             // SAFETY: likewise.
@@ -97,17 +96,15 @@ impl Context {
         let pacing = &attr.packet_pacing_caps;
         let raw_packets = 1 << sys::ibv_qp_type::IBV_QPT_RAW_PACKET;
         let paces = pacing.qp_rate_limit_max > 0 && pacing.supported_qpts & raw_packets != 0;
-        let mut firmware = [0; 64];
-        for (to, from) in firmware.iter_mut().zip(attr.orig_attr.fw_ver) {
-            *to = from as u8;
-        }
+        let firmware = attr.orig_attr.fw_ver.map(|char| char as u8);
         Ok(DeviceCaps {
             max_qp_wr: attr.orig_attr.max_qp_wr.max(0) as u32,
             max_sge: attr.orig_attr.max_sge.max(0) as u32,
             max_cqe: attr.orig_attr.max_cqe.max(0) as u32,
             checksum_offload: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_IP_CSUM != 0,
             pacing_kbps: paces.then_some((pacing.qp_rate_limit_min, pacing.qp_rate_limit_max)),
-            firmware,
+            firmware: CStr::from_bytes_until_nul(&firmware)
+                .map_or_else(|_| String::new(), |version| version.to_string_lossy().into_owned()),
         })
     }
 }

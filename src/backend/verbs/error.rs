@@ -1,7 +1,9 @@
 //! What verbs answer when they fail, in the three ways they do.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::io;
+
+use ibverbs_sys as sys;
 
 /// For verbs that return null and set errno: `ibv_open_device(3)`, `ibv_alloc_pd(3)`.
 pub(super) fn non_null<T>(pointer: *mut T) -> io::Result<*mut T> {
@@ -16,4 +18,12 @@ pub(super) fn zero(answer: c_int) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         errno => Err(io::Error::from_raw_os_error(errno.abs())),
     }
+}
+
+/// What a work completion's status means.
+pub(crate) fn status_name(status: u32) -> Option<&'static str> {
+    // SAFETY: libibverbs answers any number with a string constant, sys with another one.
+    let name = unsafe { sys::ibv_wc_status_str(status) };
+    // SAFETY: likewise; null is not expected, but is checked.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }).and_then(|name| name.to_str().ok())
 }

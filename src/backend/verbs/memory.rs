@@ -1,6 +1,5 @@
 //! Memory that a device may read.
 
-use std::ffi::c_int;
 use std::io;
 use std::mem;
 use std::ptr::NonNull;
@@ -34,24 +33,20 @@ impl MemoryRegion {
         len: usize,
         owner: Arc<dyn Send + Sync>,
     ) -> io::Result<Self> {
-        // Relaxed ordering lets PCIe reads pass each other; drivers ignore what they do not know of
-        // the optional flags, or refuse it.
-        let region = [sys::ibv_access_flags::IBV_ACCESS_RELAXED_ORDERING.0, 0].map(|access| {
-            // SAFETY: the domain lives as long as the context; that the memory is mapped is the
-            // caller's word.
-            move || unsafe {
-                let address = start.cast_mut().cast();
-                if access == 0 {
-                    non_null(sys::ibv_reg_mr(context.domain(), address, len, 0))
-                } else {
-                    // The optional flags need this entry (`ibv_reg_mr` of verbs.h).
-                    let iova = address as u64;
-                    non_null(sys::ibv_reg_mr_iova2(context.domain(), address, len, iova, access))
-                }
-            }
+        // Relaxed ordering lets PCIe reads pass each other; drivers that do not know it ignore it, as
+        // it is optional, or refuse it.
+        let address = start.cast_mut().cast();
+        // SAFETY: the domain lives as long as the context; that the memory is mapped is the caller's
+        // word.
+        let relaxed = non_null(unsafe {
+            // The entry that takes optional flags (`ibv_reg_mr` of verbs.h).
+            let access = sys::ibv_access_flags::IBV_ACCESS_RELAXED_ORDERING.0;
+            sys::ibv_reg_mr_iova2(context.domain(), address, len, address as u64, access)
         });
-        let [relaxed, strict] = region;
-        let region = relaxed().or_else(|_| strict())?;
+        let region = relaxed.or_else(|_| {
+            // SAFETY: likewise.
+            non_null(unsafe { sys::ibv_reg_mr(context.domain(), address, len, 0) })
+        })?;
         // SAFETY: not null.
         let region = unsafe { NonNull::new_unchecked(region) };
         Ok(Self { region, owner: Some(owner), _context: context.clone() })

@@ -22,6 +22,7 @@ use ibverbs_sys as sys;
 
 use self::context::Context;
 pub use self::context::DeviceCaps;
+pub(super) use self::error::status_name;
 use self::queue::QueuePair;
 use self::registered::{REGION_SHIFT, Registered, identify};
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
@@ -261,7 +262,9 @@ impl Verbs {
         if flushed && self.health == Health::Draining {
             // The queue was in error before this packet's turn: it was not sent, and can be.
             match self.flushed.back_mut() {
-                Some(last) if last.slot == packet.slot && last.packets.end == packet.packets.start => {
+                Some(last)
+                    if last.slot == packet.slot && last.packets.end == packet.packets.start =>
+                {
                     last.packets.end = packet.packets.end;
                 }
                 _ => self.flushed.push_back(packet),
@@ -317,12 +320,15 @@ unsafe impl Backend for Verbs {
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source| OpenError::new("register memory", &self.config.device, explain(source));
+        let error =
+            |source| OpenError::new("register memory", &self.config.device, explain(source));
         for batch in batches {
             for (packet, planned) in (0..).zip(region.plan().packets()) {
                 self.config.headers[planned.flow as usize]
                     .emit(planned.len(), batch.headroom(packet))
-                    .map_err(|source| OpenError::new("build frames", &self.config.device, source))?;
+                    .map_err(|source| {
+                        OpenError::new("build frames", &self.config.device, source)
+                    })?;
             }
         }
         let flags = match self.device_caps.checksum_offload {

@@ -59,7 +59,8 @@ impl CompletionQueue {
             sys::ibv_poll_cq(self.queue.as_ptr(), room.len() as c_int, room.as_mut_ptr())
         };
         // ibv_poll_cq(3): negative if an error occurred, as after an overrun.
-        let count = usize::try_from(count).map_err(|_| io::Error::other("the queue was overrun"))?;
+        let count =
+            usize::try_from(count).map_err(|_| io::Error::other("the queue was overrun"))?;
         Ok(&room[..count])
     }
 
@@ -73,7 +74,8 @@ impl CompletionQueue {
     /// Sleeps until a completion comes, for at most `limit`.
     pub(super) fn sleep(&mut self, limit: Duration) -> io::Result<()> {
         // SAFETY: the channel's file descriptor is open as long as the channel.
-        let fd: BorrowedFd<'_> = unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd as RawFd) };
+        let fd: BorrowedFd<'_> =
+            unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd as RawFd) };
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, limit) {
@@ -111,7 +113,6 @@ impl Drop for CompletionQueue {
 pub(super) struct QueuePair {
     pair: NonNull<sys::ibv_qp>,
     port: u8,
-    depth: u32,
     /// After the pair, which refers to it.
     pub(super) completions: CompletionQueue,
     _context: Arc<Context>,
@@ -145,18 +146,11 @@ impl QueuePair {
             // SAFETY: not null.
             pair: unsafe { NonNull::new_unchecked(pair) },
             port,
-            // The provider may have rounded it up.
-            depth: init.cap.max_send_wr.max(depth),
             completions,
             _context: context.clone(),
         };
         pair.start()?;
         Ok(pair)
-    }
-
-    /// Work requests that the queue can hold.
-    pub(super) fn depth(&self) -> u32 {
-        self.depth
     }
 
     fn start(&mut self) -> io::Result<()> {

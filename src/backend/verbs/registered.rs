@@ -82,11 +82,6 @@ impl Registered {
         })
     }
 
-    /// Whether the payload of attached heaps is copied.
-    pub(super) fn copies(&self) -> bool {
-        self.sources.iter().any(|source| matches!(source, Source::Copied(_)))
-    }
-
     /// Points the work requests of attached heaps at their payload, where that is not as it was.
     pub(super) fn follow_attachments(&mut self, batch: &InFlight) {
         if self.region.layout() != Layout::Attached {
