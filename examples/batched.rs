@@ -32,8 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sender = Sender::new(Box::new(Udp::open(&config)?));
     for batch in sender.allocate(&start, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
+        assert!(sender.wait().is_some_and(|done| done.failures.is_empty()));
     }
-    assert!(sender.wait().is_some_and(|completion| completion.failures.is_empty()));
 
     let mut idle = sender.allocate(&data, Layout::Packed, 2, Vec::new())?;
     let begin = Instant::now();
@@ -52,16 +52,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         sender.submit_first(batch, count)?;
     }
-    while let Some(completion) = sender.wait() {
-        assert!(completion.failures.is_empty(), "{:?}", completion.failures);
-    }
     let rate = (heaps * HEAP_LEN as u64) as f64 / begin.elapsed().as_secs_f64();
     println!("{heaps} heaps, {:.1} MB/s", rate / 1e6);
 
     for batch in sender.allocate(&stop, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
     }
-    assert!(sender.wait().is_some_and(|completion| completion.failures.is_empty()));
+    while let Some(completion) = sender.wait() {
+        assert!(completion.failures.is_empty(), "{:?}", completion.failures);
+    }
     Ok(())
 }
 
@@ -76,13 +75,8 @@ fn timestamp() -> Descriptor {
 }
 
 fn samples() -> Descriptor {
-    Descriptor {
-        id: 0x3300,
-        name: "adc_samples".into(),
-        description: "ADC converter output".into(),
-        numpy_header: Some(NumpyHeader::new("|i1", &[HEAP_LEN as u64])),
-        ..Descriptor::default()
-    }
+    let header = NumpyHeader::new("|i1", &[HEAP_LEN as u64]);
+    Descriptor::numpy(0x3300, "adc_samples", "ADC converter output", header)
 }
 
 const HEAP_LEN: usize = 8192;
