@@ -40,10 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut next = 0;
     while next < heaps {
         // One that was never sent, or the next that comes back.
-        let mut batch = match idle.pop() {
-            Some(batch) => batch,
-            None => sender.wait().expect("two batches are in flight").batch,
-        };
+        let fresh = idle.pop();
+        let mut batch = fresh.unwrap_or_else(|| sender.wait().expect("two are in flight").batch);
         let count = (heaps - next).min(HEAPS as u64) as u32;
         for heap in 0..count {
             batch.set_immediate(heap, 0x1600, next * HEAP_LEN as u64);
@@ -58,9 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for batch in sender.allocate(&stop, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
     }
-    while let Some(completion) = sender.wait() {
-        assert!(completion.failures.is_empty(), "{:?}", completion.failures);
-    }
+    while sender.wait().inspect(|done| assert!(done.failures.is_empty())).is_some() {}
     Ok(())
 }
 
