@@ -181,8 +181,7 @@ fn nothing_within_the_window_is_dropped_as_it_moves() {
         while sent < 20_000 {
             // A packet that was dropped never arrives: then the count is wrong, and this must end.
             let patience = Instant::now() + Duration::from_secs(10);
-            while sent + together as u64 > progress.packets() + window
-                && Instant::now() < patience
+            while sent + together as u64 > progress.packets() + window && Instant::now() < patience
             {
                 thread::yield_now();
             }
