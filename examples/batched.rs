@@ -3,10 +3,12 @@
 //! `cargo run --release --example batched -- 127.0.0.1:7148 1000`
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use doorbell::backend::udp::{Udp, UdpConfig, max_packet_size, route_mtu};
+use doorbell::backend::max_packet_size;
+use doorbell::backend::udp::{Udp, UdpConfig, route_mtu};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::Layout;
 use doorbell::sender::Sender;
@@ -14,11 +16,11 @@ use doorbell::wire::{Descriptor, Field, Flavour, NumpyHeader, StreamControl};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let to = arguments.next().unwrap_or("127.0.0.1:7148".into()).parse()?;
+    let to: SocketAddr = arguments.next().unwrap_or("127.0.0.1:7148".into()).parse()?;
     let heaps: u64 = arguments.next().map_or(Ok(1000), |heaps| heaps.parse())?;
 
-    let config = UdpConfig::to(to);
-    let limit = max_packet_size(route_mtu(&config)?, &to);
+    let config = UdpConfig::new(vec![to]);
+    let limit = max_packet_size(route_mtu(&config)?, to.ip());
     let plan = |heap: &HeapSpec, count| {
         let size = PacketSize::Uniform { limit };
         Plan::builder(Flavour::SPEAD_64_40, size).heaps(heap, count).build().map(Arc::new)
@@ -30,8 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sender = Sender::new(Box::new(Udp::open(&config)?));
     for batch in sender.allocate(&start, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
+        assert!(sender.wait().is_some_and(|done| done.failures.is_empty()));
     }
-    assert!(sender.wait().is_some_and(|completion| completion.failures.is_empty()));
 
     let mut idle = sender.allocate(&data, Layout::Packed, 2, Vec::new())?;
     let begin = Instant::now();
@@ -50,16 +52,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         sender.submit_first(batch, count)?;
     }
-    while let Some(completion) = sender.wait() {
-        assert!(completion.failures.is_empty(), "{:?}", completion.failures);
-    }
     let rate = (heaps * HEAP_LEN as u64) as f64 / begin.elapsed().as_secs_f64();
     println!("{heaps} heaps, {:.1} MB/s", rate / 1e6);
 
     for batch in sender.allocate(&stop, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
     }
-    assert!(sender.wait().is_some_and(|completion| completion.failures.is_empty()));
+    while let Some(completion) = sender.wait() {
+        assert!(completion.failures.is_empty(), "{:?}", completion.failures);
+    }
     Ok(())
 }
 
@@ -74,13 +75,8 @@ fn timestamp() -> Descriptor {
 }
 
 fn samples() -> Descriptor {
-    Descriptor {
-        id: 0x3300,
-        name: "adc_samples".into(),
-        description: "ADC converter output".into(),
-        numpy_header: Some(NumpyHeader::new("|i1", &[HEAP_LEN as u64])),
-        ..Descriptor::default()
-    }
+    let header = NumpyHeader::new("|i1", &[HEAP_LEN as u64]);
+    Descriptor::numpy(0x3300, "adc_samples", "ADC converter output", header)
 }
 
 const HEAP_LEN: usize = 8192;

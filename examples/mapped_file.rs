@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Plan::builder(Flavour::SPEAD_64_40, size).heaps(heap, count).build().map(Arc::new)
     };
     let data = plan(&HeapSpec::new().immediate(0x1600, 0).payload(0x3300, HEAP_LEN), 8)?;
-    let mut sender = Sender::new(Box::new(Udp::open(&UdpConfig::to(to))?));
+    let mut sender = Sender::new(Box::new(Udp::open(&UdpConfig::new(vec![to]))?));
     let mut idle = sender.allocate(&data, Layout::Attached, 2, vec![file])?;
 
     let mut next = 0;

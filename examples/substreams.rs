@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         destinations = vec!["127.0.0.1:7148".parse()?, "127.0.0.1:7149".parse()?];
     }
     let flows = destinations.len() as u32;
-    let config = UdpConfig { destinations, ..UdpConfig::default() };
+    let config = UdpConfig::new(destinations);
     let mut sender = Sender::new(Box::new(Udp::open(&config)?));
 
     // A plan knows destinations by number only: heap 0 goes to 0, heap 1 to 1, heap 2 to 0 ...

@@ -36,7 +36,7 @@
 //! # let plan = Arc::new(Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, 64).build()?);
 //! # let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
 //! # let address = receiver.local_addr()?;
-//! let backend = Udp::open(&UdpConfig::to(address))?;
+//! let backend = Udp::open(&UdpConfig::new(vec![address]))?;
 //! let mut sender = Sender::new(Box::new(backend));
 //! let mut batches = sender.allocate(&plan, Layout::Packed, 2, Vec::new())?;
 //!

@@ -31,6 +31,8 @@ pub struct Faulty {
     held: Vec<(u32, Done)>,
     done: Vec<Done>,
     hold: u32,
+    max_in_flight: u32,
+    in_flight: u32,
 }
 
 impl Faulty {
@@ -39,7 +41,22 @@ impl Faulty {
         inner: Box<dyn Backend>,
         faults: impl Iterator<Item = Fault> + Send + 'static,
     ) -> Self {
-        Self { inner, faults: Box::new(faults), held: Vec::new(), done: Vec::new(), hold: 0 }
+        Self {
+            max_in_flight: inner.caps().max_in_flight,
+            inner,
+            faults: Box::new(faults),
+            held: Vec::new(),
+            done: Vec::new(),
+            hold: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// Has room for so many packets posted and not done, as a device's queue has. A post beyond it
+    /// panics: the sender is to count.
+    pub fn with_max_in_flight(mut self, packets: u32) -> Self {
+        self.max_in_flight = packets;
+        self
     }
 }
 
@@ -48,7 +65,7 @@ impl Faulty {
 // packets that are lost are never posted to it.
 unsafe impl Backend for Faulty {
     fn caps(&self) -> Caps {
-        self.inner.caps()
+        Caps { max_in_flight: self.max_in_flight, ..self.inner.caps() }
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
@@ -56,6 +73,45 @@ unsafe impl Backend for Faulty {
     }
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
+        let room = self.max_in_flight - self.in_flight;
+        assert!(packets.len() <= room as usize, "{packets:?} were posted to room for {room}");
+        let posted = self.post_at_fault(batch, packets)?;
+        self.in_flight += posted;
+        Ok(posted)
+    }
+
+    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
+        self.collect()?;
+        let before = done.len();
+        // The latest first, which is an order that no backend here has by itself.
+        for index in (0..self.held.len()).rev() {
+            match &mut self.held[index].0 {
+                0 => done.push(self.held.remove(index).1),
+                polls => *polls -= 1,
+            }
+        }
+        self.in_flight -= done[before..].iter().map(|done| done.packets.len() as u32).sum::<u32>();
+        Ok(())
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+        match self.held.is_empty() {
+            true => self.inner.wait(limit),
+            false => Ok(()),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.counters()
+    }
+}
+
+impl Faulty {
+    fn post_at_fault(
+        &mut self,
+        batch: &mut InFlight,
+        packets: Range<u32>,
+    ) -> Result<u32, SendError> {
         let first =
             |count: u32| packets.start..packets.end.min(packets.start.saturating_add(count));
         match self.faults.next().unwrap_or(Fault::None) {
@@ -84,31 +140,6 @@ unsafe impl Backend for Faulty {
         }
     }
 
-    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
-        self.collect()?;
-        // The latest first, which is an order that no backend here has by itself.
-        for index in (0..self.held.len()).rev() {
-            match &mut self.held[index].0 {
-                0 => done.push(self.held.remove(index).1),
-                polls => *polls -= 1,
-            }
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
-        match self.held.is_empty() {
-            true => self.inner.wait(limit),
-            false => Ok(()),
-        }
-    }
-
-    fn counters(&self) -> Counters {
-        self.inner.counters()
-    }
-}
-
-impl Faulty {
     fn collect(&mut self) -> Result<(), SendError> {
         self.inner.poll(&mut self.done)?;
         self.held.extend(self.done.drain(..).map(|done| (self.hold, done)));

@@ -101,7 +101,7 @@ impl Pcap {
             .first()
             .ok_or_else(|| OpenError::new("build frames", "pcap", "there is no destination"))?
             .len();
-        out.write_all(&FILE_HEADER.concat())
+        out.write_all(FILE_HEADER.as_flattened())
             .map_err(|source| OpenError::new("write the capture file", "pcap", source))?;
         let caps = Caps {
             headroom,
@@ -125,7 +125,7 @@ impl Pcap {
         let bytes = batch.packet(packet);
         let len = (bytes.head.len() + bytes.tail.len()) as u32;
         let record = [at.as_secs() as u32, at.subsec_nanos(), len, len].map(u32::to_le_bytes);
-        self.out.write_all(&record.concat())?;
+        self.out.write_all(record.as_flattened())?;
         self.out.write_all(bytes.head)?;
         self.out.write_all(bytes.tail)
     }

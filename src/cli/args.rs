@@ -71,16 +71,13 @@ pub struct What {
 impl What {
     /// Puts the flags over the file.
     pub fn configuration(self) -> Result<Config, Failure> {
-        let options = match &self.file {
-            None => self.options,
-            Some(path) => {
-                let text = fs::read_to_string(path).map_err(|error| {
-                    Failure::Usage(format!("cannot read {}: {error}", path.display()))
-                })?;
-                self.options.or(Options::from_toml(&text, path)?)
-            }
-        };
-        Ok(Config::from_options(options)?)
+        let Some(path) = &self.file else { return Ok(Config::from_options(self.options)?) };
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+        let options = self.options.or(Options::from_toml(&text, path)?);
+        // A flag may be at fault as well, and the error names that.
+        Config::from_options(options)
+            .map_err(|error| Failure::Usage(format!("with {}: {error}", path.display())))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use doorbell::plan::{Plan, Run, RunLimits, runs};
+use doorbell::plan::{Plan, Run, runs};
 use doorbell::region::{Layout, Region};
 use indicatif::{HumanBytes, HumanCount};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
 use doorbell::plan::Plan;
-use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
+use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver, TIMESTAMP_ITEM};
 use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
 use doorbell::source::{Filled, SourceError};
@@ -22,7 +22,7 @@ use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::progress::Progress;
 use super::report::{Cost, Report};
-use super::stream::{LOOPBACK, Stream, TIMESTAMP};
+use super::stream::{LOOPBACK, Stream};
 
 /// Sends a stream, and says what became of it.
 pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
@@ -107,17 +107,11 @@ struct Listener {
 impl Listener {
     fn start(receiver: Receiver, stream: &Stream) -> Self {
         let expectation = Expectation {
-            flavour: stream.config.stream.flavour,
-            items: stream
-                .source
-                .items()
-                .iter()
-                .map(|item| (item.descriptor.id, item.size))
-                .collect(),
             first_cnt: stream.first_data_cnt(),
             cnt_step: stream.config.stream.cnt_step,
             heaps: stream.heaps,
-            verifier: stream.source.verifier(),
+            heaps_in_flight: stream.data.heaps() as usize + 1,
+            ..Expectation::new(stream.config.stream.flavour, stream.source.as_ref())
         };
         let packet = stream.data.packets().iter().map(|packet| packet.len()).max().unwrap_or(0);
         let window = receiver.window(packet);
@@ -282,7 +276,7 @@ impl Run {
         };
         match filled {
             Filled::Whole => {
-                batch.set_immediate(heap, TIMESTAMP, index.wrapping_mul(len as u64));
+                batch.set_immediate(heap, TIMESTAMP_ITEM, index.wrapping_mul(len as u64));
                 Ok(true)
             }
             Filled::End => Ok(false),

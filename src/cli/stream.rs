@@ -6,16 +6,17 @@ use std::sync::Arc;
 use doorbell::backend::interface::Interface;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
 use doorbell::backend::udp::{self, Udp, UdpConfig};
-use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError};
-use doorbell::config::{self, BackendChoice, Config, DescriptorPlacement, HeapContent, SourceKind};
+use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
+use doorbell::config::{BackendChoice, Config, DescriptorPlacement, HeapContent, SourceKind};
 use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError, RunLimits};
 use doorbell::region::Layout;
-use doorbell::source::{Npy, Pattern, Random, RawFile, Source, SourceItem, Stdin};
+use doorbell::source::{Npy, Pattern, Random, RawFile, Reader, Source, SourceItem};
 use doorbell::wire::ethernet::EtherType;
 use doorbell::wire::frame::FrameHeader;
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
 use super::exit::Failure;
+use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 
 /// A stream that is ready to be sent.
 pub struct Stream {
@@ -73,7 +74,7 @@ impl Stream {
             && flows == 1
             && !attached
             && source.heap_len() > 0;
-        let packet_limit = udp::max_packet_size(mtu, &destinations[0]);
+        let packet_limit = max_packet_size(mtu, destinations[0].ip());
         let size = config.stream.packet_size_within(mtu, destinations[0].is_ipv6())?;
         let planner = Planner { config: &config, size, flows };
         let timestamp = timestamp_descriptor(&config);
@@ -131,7 +132,7 @@ impl Stream {
                 let headroom = FrameHeader::len_for(ethertype, self.config.stream.vlan);
                 (RunLimits { segments: 1, bytes }, headroom)
             }
-            _ => (RunLimits { segments: udp::MAX_SEGMENTS, bytes }, 0),
+            _ => (RunLimits { segments: SEGMENTS, bytes }, 0),
         }
     }
 
@@ -146,9 +147,8 @@ impl Stream {
             pcap.source.set_port(port);
         }
         if let Some(interface) = interface(&self.config)? {
-            let family = self.destinations[0].is_ipv4();
-            if let Some(ip) = interface.addresses.iter().find(|ip| ip.is_ipv4() == family) {
-                pcap.source.set_ip(*ip);
+            if let Some(ip) = interface.source_address(self.destinations[0].ip()) {
+                pcap.source.set_ip(ip);
             }
         }
         pcap.vlan = stream.vlan;
@@ -195,26 +195,23 @@ fn timestamp_descriptor(config: &Config) -> Descriptor {
 }
 
 fn open_source(config: &Config) -> Result<Box<dyn Source>, Failure> {
-    let (items, len) = match &config.heap.content {
-        HeapContent::Items(items) => {
-            let items: Vec<SourceItem> = items
-                .iter()
-                .map(|item| SourceItem {
-                    descriptor: item.descriptor(),
-                    size: item.array().bytes() as usize,
-                })
-                .collect();
-            let len = items.iter().map(|item| item.size).sum();
-            (Some(items), len)
-        }
-        content => (None, content.bytes().unwrap_or(0) as usize),
+    // Items that were named, else one that is as long as a heap.
+    let items = |whole: fn(usize) -> SourceItem| match &config.heap.content {
+        HeapContent::Items(items) => items
+            .iter()
+            .map(|item| SourceItem {
+                descriptor: item.descriptor(),
+                size: item.array().bytes() as usize,
+            })
+            .collect(),
+        content => vec![whole(content.bytes().unwrap_or(0) as usize)],
     };
     Ok(match &config.source {
-        SourceKind::Pattern => Box::new(Pattern::new(len, items)),
-        SourceKind::Random { seed } => Box::new(Random::new(*seed, len, items)),
+        SourceKind::Pattern => Box::new(Pattern::new(items(SourceItem::samples))),
+        SourceKind::Random { seed } => Box::new(Random::new(*seed, items(SourceItem::samples))),
         SourceKind::Npy(path) => Box::new(Npy::open(path)?),
-        SourceKind::File(path) => Box::new(RawFile::open(path, len, items)?),
-        SourceKind::Stdin => Box::new(Stdin::new(len, items)),
+        SourceKind::File(path) => Box::new(RawFile::open(path, items(SourceItem::bytes))?),
+        SourceKind::Stdin => Box::new(Reader::stdin(items(SourceItem::samples))?),
     })
 }
 
@@ -238,10 +235,10 @@ fn choose(config: &Config) -> Result<(&'static str, String), Failure> {
 
 fn udp_config(config: &Config, destinations: &[SocketAddr]) -> Result<UdpConfig, OpenError> {
     Ok(UdpConfig {
-        destinations: destinations.to_vec(),
         interface: interface(config)?,
         ttl: config.stream.ttl,
         source_port: config.stream.source_port.unwrap_or(0),
+        ..UdpConfig::new(destinations.to_vec())
     })
 }
 
@@ -250,10 +247,7 @@ fn interface(config: &Config) -> Result<Option<Interface>, OpenError> {
         .backend
         .interface
         .as_ref()
-        .map(|interface| match interface {
-            config::Interface::Name(name) => Interface::by_name(name),
-            config::Interface::Address(address) => Interface::by_address(*address),
-        })
+        .map(|interface| Interface::find(&interface.to_string()))
         .transpose()
 }
 
@@ -278,6 +272,6 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
     Ok(resolved)
 }
 
-/// The item of the SPEAD tutorial.
-pub const TIMESTAMP: u64 = 0x1600;
 const ETHERNET_MTU: u32 = 1500;
+/// What every kernel with UDP segmentation offload takes in one message.
+const SEGMENTS: u32 = 64;

@@ -9,7 +9,6 @@ use super::InvalidValue;
 /// Where payload comes from, written `pattern`, `random:SEED`, `FILE.npy`, `FILE` or `-`. A file that
 /// bears one of the other names is written with its directory: `./pattern`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum SourceKind {
     /// The SPEAD tutorial's: every byte of a heap is the heap's index modulo 256.
     #[default]

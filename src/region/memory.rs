@@ -73,6 +73,9 @@ impl Memory {
         let error = |source| MemoryError::Map { path: path.into(), source };
         let file = File::open(path).map_err(error)?;
         let metadata = file.metadata().map_err(error)?;
+        if metadata.is_dir() {
+            return Err(error(io::ErrorKind::IsADirectory.into()));
+        }
         if !metadata.is_file() {
             return Err(error(io::Error::other("not a regular file")));
         }

@@ -4,6 +4,14 @@
 //! touch the bytes of one of them; it moves into the sender at submit and comes back at completion,
 //! so that memory in flight is out of reach:
 //!
+//! ```
+//! # use doorbell::{region::Batch, sender::Sender};
+//! fn in_time(sender: &mut Sender, mut batch: Batch) {
+//!     batch.fill(0, &[1]);
+//!     sender.submit(batch).unwrap();
+//! }
+//! ```
+//!
 //! ```compile_fail,E0382
 //! # use doorbell::{region::Batch, sender::Sender};
 //! fn late(sender: &mut Sender, mut batch: Batch) {

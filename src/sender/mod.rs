@@ -29,7 +29,7 @@ use crate::region::{Batch, Layout, Memory, Region, RegionError};
 /// use doorbell::wire::Flavour;
 ///
 /// let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
-/// let backend = Udp::open(&UdpConfig::to(receiver.local_addr()?))?;
+/// let backend = Udp::open(&UdpConfig::new(vec![receiver.local_addr()?]))?;
 ///
 /// let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 1024);
 /// let size = PacketSize::Uniform { limit: 1472 };

@@ -19,7 +19,7 @@ use super::{Batch, Sender};
 
 /// A sender on a thread of its own. A batch is handed over once, and comes back once.
 ///
-/// Completions can be waited for, polled for, or awaited: [`Pipeline::next`] is a future that needs
+/// Completions can be waited for, polled for, or awaited: [`Pipeline::completion`] is a future that needs
 /// no particular runtime.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -71,7 +71,7 @@ impl Pipeline {
     }
 
     /// Sends a whole batch. Whatever comes of it, the batch comes back by [`Pipeline::wait`],
-    /// [`Pipeline::poll`] or [`Pipeline::next`].
+    /// [`Pipeline::poll`] or [`Pipeline::completion`].
     pub fn submit(&mut self, batch: Batch) {
         let heaps = batch.heaps();
         self.submit_first(batch, heaps);
@@ -115,7 +115,7 @@ impl Pipeline {
     }
 
     /// The next batch that is done; `None` if none is in flight.
-    pub fn next(&mut self) -> NextCompletion<'_> {
+    pub fn completion(&mut self) -> NextCompletion<'_> {
         NextCompletion { pipeline: self }
     }
 
@@ -144,7 +144,7 @@ impl Drop for Pipeline {
     }
 }
 
-/// What [`Pipeline::next`] returns.
+/// What [`Pipeline::completion`] returns.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct NextCompletion<'a> {

@@ -23,13 +23,8 @@ impl SourceItem {
     }
 
     fn new(name: &str, description: &str, dtype: &str, size: usize) -> Self {
-        let descriptor = Descriptor {
-            id: DEFAULT_ITEM,
-            name: name.into(),
-            description: description.into(),
-            numpy_header: Some(NumpyHeader::new(dtype, &[size as u64])),
-            ..Descriptor::default()
-        };
+        let header = NumpyHeader::new(dtype, &[size as u64]);
+        let descriptor = Descriptor::numpy(DEFAULT_ITEM, name, description, header);
         Self { descriptor, size }
     }
 }

@@ -45,14 +45,9 @@ impl Npy {
             .filter(|mapped| mapped.heaps() == array.heaps)
             .ok_or_else(too_short)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let descriptor = Descriptor {
-            id: DEFAULT_ITEM,
-            name: "data".into(),
-            // Receivers decode nothing but ASCII.
-            description: name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?"),
-            numpy_header: Some(array.item),
-            ..Descriptor::default()
-        };
+        // Receivers decode nothing but ASCII.
+        let description = name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?");
+        let descriptor = Descriptor::numpy(DEFAULT_ITEM, "data", &description, array.item);
         Ok(Self { items: vec![SourceItem { descriptor, size: heap_len }], heaps })
     }
 }

@@ -74,6 +74,18 @@ impl fmt::Display for NumpyHeader {
 }
 
 impl Descriptor {
+    /// Describes an item by a numpy header, with the shape beside it, as spead2's Python does.
+    pub fn numpy(id: u64, name: &str, description: &str, header: NumpyHeader) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            description: description.into(),
+            format: Vec::new(),
+            shape: header.shape.iter().copied().map(Some).collect(),
+            numpy_header: Some(header),
+        }
+    }
+
     /// The descriptor as bytes of item 0x05.
     ///
     /// # Errors
@@ -81,7 +93,7 @@ impl Descriptor {
     /// If a value does not fit the flavour, or name or description is not ASCII, which is all that
     /// receivers decode.
     pub fn encode(&self, flavour: Flavour) -> Result<Vec<u8>, DescriptorError> {
-        if self.id == 0 || self.id > flavour.max_id() {
+        if self.id == 0 || self.id > max_id(flavour) {
             return Err(DescriptorError::Id { id: self.id, flavour });
         }
         for text in [&self.name, &self.description] {
@@ -277,6 +289,11 @@ fn read_be(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
+/// A descriptor names its item by the value of an immediate: there it must fit, too.
+fn max_id(flavour: Flavour) -> u64 {
+    flavour.max_id().min(flavour.max_value())
+}
+
 /// Bytes of a format field: one for the code, the rest as wide as an item identifier.
 const fn field_len(flavour: Flavour) -> usize {
     1 + ITEM_POINTER_LEN - flavour.address_bytes()
@@ -292,7 +309,7 @@ const fn dimension_len(flavour: Flavour) -> usize {
 #[non_exhaustive]
 pub enum DescriptorError {
     /// The identifier does not fit.
-    #[error("item identifier {id:#x} is not in 1..={max:#x}, the range of SPEAD-{flavour}", max = flavour.max_id())]
+    #[error("item identifier {id:#x} is not in 1..={max:#x}, the range of SPEAD-{flavour} descriptors", max = max_id(*flavour))]
     Id {
         /// The identifier.
         id: u64,
@@ -409,6 +426,9 @@ mod tests {
         let descriptor = Descriptor { id: 1 << 23, ..Descriptor::default() };
         let flavour = Flavour::SPEAD_64_40;
         assert!(matches!(descriptor.encode(flavour), Err(DescriptorError::Id { .. })));
+        let narrow = Flavour::new(24).unwrap();
+        let descriptor = Descriptor { id: 1 << 24, ..Descriptor::default() };
+        assert!(matches!(descriptor.encode(narrow), Err(DescriptorError::Id { .. })));
         let descriptor = Descriptor { id: 1, name: "µ".into(), ..Descriptor::default() };
         assert!(matches!(descriptor.encode(flavour), Err(DescriptorError::NotAscii { .. })));
         for field in [Field::new(b'x', 8), Field::new(b'u', 0), Field::new(b'u', 1 << 24)] {

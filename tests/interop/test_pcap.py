@@ -40,11 +40,12 @@ def pattern_packets(bits: int, packet_size: int, heap_size: int, count: int, rep
 
 
 def random_packets(seed: int, packet_size: int, heap_size: int, indices: range) -> Iterator[list[bytes]]:
-    """What spead2 sends for heaps of ``--source random:SEED``, after a descriptor heap with cnt 1."""
+    """What spead2 sends for heaps of ``--source random:SEED`` after the first, which has descriptors."""
     for index in indices:
         heap = spead2.send.Heap(spead2.Flavour(4, 64, 40))
+        heap.add_item(RawItem(0x1600, (index * heap_size).to_bytes(5, "big"), True))
         heap.add_item(RawItem(0x3300, heap_payload(seed, index, heap_size), True))
-        yield list(spead2.send.PacketGenerator(heap, 2 + index, packet_size))
+        yield list(spead2.send.PacketGenerator(heap, 1 + index, packet_size))
 
 
 def captured(doorbell, directory: Path, *arguments: object) -> list[Datagram]:
@@ -99,10 +100,10 @@ def test_round_robin(doorbell, tmp_path) -> None:
         *("--source", "random:31", "--heap-size", 10_000, "--heaps", 10, "--batch-heaps", 4),
     )
     expected = []
-    for batch in (range(0, 4), range(4, 8), range(8, 10)):
+    for batch in (range(1, 5), range(5, 9), range(9, 10)):
         heaps = random_packets(31, 1472, 10_000, batch)
         expected += [packet for turn in zip(*heaps) for packet in turn]
-    data = [datagram.payload for datagram in found if 2 <= heap_cnt(datagram.payload) < 12]
+    data = [datagram.payload for datagram in found if 2 <= heap_cnt(datagram.payload) < 11]
     assert_equal_packets(data, expected)
 
 
@@ -125,8 +126,8 @@ def test_headers(doorbell, tmp_path, destination: str) -> None:
         if address.is_multicast:
             assert datagram.destination_mac == multicast_mac(address)
     assert len({datagram.source_port for datagram in found}) == 1
-    expected = sum(random_packets(32, 1400, 5000, range(5)), [])
-    data = [datagram.payload for datagram in found if 2 <= heap_cnt(datagram.payload) < 7]
+    expected = sum(random_packets(32, 1400, 5000, range(1, 5)), [])
+    data = [datagram.payload for datagram in found if 2 <= heap_cnt(datagram.payload) < 6]
     assert_equal_packets(data, expected)
 
 

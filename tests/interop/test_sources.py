@@ -153,8 +153,8 @@ def test_several_items(doorbell, listen) -> None:
         "packed": ("u10[32]", 0x3302, None, (32,)),
         "gain": ("f64[3]", 0x3303, ">f8", (3,)),
         "w": ("<f4[16]", 0x3400, "<f4", (16,)),
-        "mask": ("|u1[10]", 0x3305, "|u1", (10,)),
-        "tick": (">i8[]", 0x3306, ">i8", ()),
+        "mask": ("|u1[10]", 0x3304, "|u1", (10,)),
+        "tick": (">i8[]", 0x3305, ">i8", ()),
     }
     items = ",".join(
         f"{'0x3400=' if id == 0x3400 else ''}{name}:{kind}" for name, (kind, id, _, _) in layout.items()

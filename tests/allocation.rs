@@ -1,0 +1,154 @@
+//! Nothing is allocated in the steady state, on any thread.
+//!
+//! A program of its own, as the test harness has a thread that allocates.
+#![allow(unsafe_code, reason = "an allocator that counts is an allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use doorbell::backend::Backend;
+use doorbell::backend::pcap::{Pcap, PcapConfig};
+use doorbell::pacer::Rate;
+use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
+use doorbell::region::{self, Batch};
+use doorbell::sender::{Completion, Pipeline, Sender};
+use doorbell::wire::Flavour;
+
+fn main() {
+    assert!(allocations(|| drop(Box::new(1))) > 0, "the allocator counts");
+    for (name, open) in BACKENDS {
+        for layout in [region::Layout::Packed, region::Layout::Split] {
+            for order in [Order::Serial, Order::RoundRobin] {
+                let (sender, batches) = sender(open(), layout, order);
+                let case = format!("{name}, {layout:?}, {order:?}");
+                let (sender, batches) = cycle_sender(sender, batches, &case);
+                cycle_pipeline(sender, batches, &case);
+            }
+        }
+    }
+}
+
+type Open = fn() -> Box<dyn Backend>;
+
+/// Backends that send to nobody.
+const BACKENDS: [(&str, Open); 1] = [("pcap", || {
+    let config = PcapConfig::to(vec!["192.0.2.7:7148".parse().unwrap()]);
+    Box::new(Pcap::new(Box::new(io::sink()), &config).unwrap())
+})];
+
+fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender, Vec<Batch>) {
+    let mut idle = batches;
+    let mut cycle = |rate| {
+        sender.pace(rate);
+        for round in 0..ROUNDS {
+            while let Some(mut batch) = idle.pop() {
+                fill(&mut batch, round);
+                sender.submit_first(batch, batch_heaps(round)).unwrap();
+            }
+            let polled = sender.poll();
+            idle.extend(polled.or_else(|| sender.wait()).map(into_batch));
+        }
+        while let Some(completion) = sender.wait() {
+            idle.push(into_batch(completion));
+        }
+    };
+    let rate = Some(Rate { bits_per_second: 50_000_000_000, burst: 4096 });
+    cycle(None);
+    assert_eq!(allocations(|| cycle(None)), 0, "{case}");
+    assert_eq!(allocations(|| cycle(rate)), 0, "{case}, paced");
+    (sender, idle)
+}
+
+fn cycle_pipeline(sender: Sender, batches: Vec<Batch>, case: &str) {
+    let mut idle = batches;
+    let mut pipeline = Pipeline::start(sender, idle.len(), None).unwrap();
+    let mut cycle = |pause| {
+        for round in 0..ROUNDS {
+            while let Some(mut batch) = idle.pop() {
+                fill(&mut batch, round);
+                pipeline.submit_first(batch, batch_heaps(round));
+            }
+            let polled = pipeline.poll();
+            let result = polled.or_else(|| pipeline.wait()).unwrap();
+            idle.push(into_batch(result.unwrap()));
+            thread::sleep(pause);
+        }
+        while let Some(result) = pipeline.wait() {
+            idle.push(into_batch(result.unwrap()));
+        }
+    };
+    // A thread that blocks on a channel for the first time allocates what it is woken by: pauses
+    // let the sender's thread run out of jobs.
+    cycle(Duration::from_millis(1));
+    cycle(Duration::ZERO);
+    assert_eq!(allocations(|| cycle(Duration::ZERO)), 0, "{case}, pipeline");
+}
+
+fn sender(backend: Box<dyn Backend>, layout: region::Layout, order: Order) -> (Sender, Vec<Batch>) {
+    let mut sender = Sender::new(backend);
+    let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 4096);
+    let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Uniform { limit: 1472 })
+        .heaps(&heap, HEAPS)
+        .order(order);
+    let plan = Arc::new(plan.build().unwrap());
+    let batches = sender.allocate(&plan, layout, 2, Vec::new()).unwrap();
+    (sender, batches)
+}
+
+fn fill(batch: &mut Batch, round: u64) {
+    for heap in 0..batch.heaps() {
+        batch.set_immediate(heap, 0x1600, round);
+        batch.fill(heap, &[round as u8; 4096]);
+    }
+}
+
+/// Whole batches and partial ones.
+fn batch_heaps(round: u64) -> u32 {
+    1 + round as u32 % HEAPS as u32
+}
+
+fn into_batch(completion: Completion) -> Batch {
+    assert_eq!(completion.failures, []);
+    completion.batch
+}
+
+/// Allocations of all threads while `work` runs.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = COUNT.load(Ordering::SeqCst);
+    work();
+    COUNT.load(Ordering::SeqCst) - before
+}
+
+struct Counting;
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator does the work; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the memory is of the system's allocator, as all that was given out is.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: as for `dealloc`.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const HEAPS: usize = 4;
+const ROUNDS: u64 = 200;

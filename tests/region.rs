@@ -1,0 +1,174 @@
+//! However a payload is written, the same bytes are sent, and no others are touched.
+
+mod capture;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use doorbell::plan::{HeapSpec, Item, Order, PacketSize, Plan};
+use doorbell::region::{Batch, Layout, PayloadMut, Region, RegionError};
+use doorbell::sender::Sender;
+use doorbell::wire::{Descriptor, Flavour, Packet};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use self::capture::Capture;
+
+proptest! {
+    #[test]
+    fn payload_is_written_in_place(
+        items in prop::collection::vec((0_usize..400, any::<bool>()), 1..6),
+        limit in select(vec![88_usize, 200, 1472, 8972]),
+        order in select(vec![Order::Serial, Order::RoundRobin]),
+        layout in select(vec![Layout::Packed, Layout::Split]),
+        way in select(vec![Way::Fill, Way::Chunks, Way::Writer, Way::Items]),
+    ) {
+        // Constants are all ones, fills are not.
+        let spec = items.iter().enumerate().fold(HeapSpec::new(), |heap, (index, &(size, fill))| {
+            let id = ID + index as u64;
+            match fill {
+                true => heap.payload(id, size),
+                false => heap.with(Item::Constant { id, bytes: vec![0xff; size] }),
+            }
+        });
+        let capture = Capture::default();
+        let mut sender = Sender::new(capture.backend(&["[2001:db8::7]:7148"]));
+        let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Uniform { limit })
+            .heaps(&spec, 3)
+            .order(order);
+        let plan = Arc::new(plan.build().unwrap());
+        let mut batches = sender.allocate(&plan, layout, 2, Vec::new()).unwrap();
+        let mut batch = batches.remove(0);
+        // What is in the batch beside it is not to be seen in this one.
+        for heap in 0..3 {
+            batches[0].fill(heap, &vec![0xee; plan.heap_len(heap)]);
+        }
+        let mut expected = Vec::new();
+        for heap in 0..3_u32 {
+            let mut fills = Vec::new();
+            let mut whole = Vec::new();
+            for &(size, fill) in &items {
+                let next = fills.len();
+                if fill {
+                    fills.extend((next..next + size).map(|index| (index % 251) as u8 ^ heap as u8));
+                    whole.extend(&fills[next..]);
+                } else {
+                    whole.resize(whole.len() + size, 0xff);
+                }
+            }
+            whole.resize(plan.heap_len(heap), 0);
+            prop_assert_eq!(batch.payload(heap).len(), fills.len());
+            prop_assert_eq!(plan.fill_len(heap), fills.len());
+            way.write(&mut batch, heap, &items, &fills);
+
+            let one_piece = layout == Layout::Split || plan.packets_of_heap(heap) == 1;
+            if items.len() == 1 && items[0].1 && items[0].0 > 0 {
+                prop_assert!(!one_piece || batch.payload(heap).into_slice().is_some());
+            }
+            expected.push(whole);
+        }
+        sender.submit(batch).unwrap();
+        prop_assert_eq!(sender.wait().unwrap().sent(), 3);
+        for packet in capture.packets() {
+            let packet = Packet::parse(&packet).unwrap();
+            let heap = &expected[packet.header().heap_cnt as usize - 1];
+            let offset = packet.header().payload_offset as usize;
+            prop_assert_eq!(packet.payload(), &heap[offset..offset + packet.payload().len()]);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Fill,
+    Chunks,
+    Writer,
+    Items,
+}
+
+impl Way {
+    fn write(self, batch: &mut Batch, heap: u32, items: &[(usize, bool)], fills: &[u8]) {
+        let mut rest = fills;
+        match self {
+            // One byte more than fits.
+            Self::Fill => assert_eq!(batch.fill(heap, &[fills, &[0]].concat()), fills.len()),
+            Self::Chunks => rest = write_chunks(batch.payload(heap), rest),
+            Self::Writer => {
+                let mut writer = batch.payload(heap).writer();
+                // In two goes that need not end where chunks do.
+                let (first, second) = fills.split_at(fills.len() / 3);
+                writer.write_all(first).unwrap();
+                writer.write_all(second).unwrap();
+                assert_eq!(writer.write(&[0]).unwrap(), 0, "the payload is full");
+            }
+            Self::Items => {
+                for (index, &(size, fill)) in items.iter().enumerate() {
+                    let item = batch.item(heap, ID + index as u64);
+                    assert_eq!(item.len(), if fill { size } else { 0 });
+                    rest = write_chunks(item, rest);
+                }
+                assert!(batch.item(heap, 0x1600).is_empty());
+            }
+        }
+        assert!(rest.is_empty() || matches!(self, Self::Fill | Self::Writer));
+    }
+}
+
+fn write_chunks<'a>(payload: PayloadMut<'_>, mut bytes: &'a [u8]) -> &'a [u8] {
+    // All at once: they must not overlap.
+    let chunks: Vec<&mut [u8]> = payload.chunks().collect();
+    for chunk in chunks {
+        assert!(!chunk.is_empty());
+        let (now, later) = bytes.split_at(chunk.len());
+        chunk.copy_from_slice(now);
+        bytes = later;
+    }
+    bytes
+}
+
+#[test]
+fn immediates_change_in_every_packet_that_has_them() {
+    let capture = Capture::default();
+    let mut sender = Sender::new(capture.backend(&["192.0.2.7:7148"]));
+    let spec = HeapSpec::new().immediate(0x1600, 3).payload(0x3300, 4096).immediate(0x1601, 4);
+    let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Uniform { limit: 1472 })
+        .heaps(&spec, 2)
+        .repeat_pointers(true);
+    let plan = Arc::new(plan.build().unwrap());
+    let mut batch = sender.allocate(&plan, Layout::Packed, 1, Vec::new()).unwrap().remove(0);
+    batch.set_immediate(1, 0x1601, u64::MAX);
+    sender.submit(batch).unwrap();
+    assert_eq!(sender.wait().unwrap().sent(), 2);
+    for packet in capture.packets() {
+        let packet = Packet::parse(&packet).unwrap();
+        let flavour = packet.header().flavour;
+        let values: Vec<u64> = packet
+            .item_pointers()
+            .filter(|pointer| pointer.is_immediate())
+            .map(|pointer| pointer.value(flavour))
+            .collect();
+        let last = [4, flavour.max_value()][packet.header().heap_cnt as usize - 1];
+        assert_eq!(values, [3, last]);
+    }
+}
+
+#[test]
+fn what_cannot_be_laid_out_is_named() {
+    let allocate = |heap: &HeapSpec, layout| {
+        let plan = Plan::builder(Flavour::SPEAD_64_48, PacketSize::Exact(65_504)).heaps(heap, 2);
+        Region::allocate(&Arc::new(plan.build().unwrap()), layout, 1, 0, Vec::new()).map(|_| ())
+    };
+    let described = HeapSpec::new()
+        .descriptor(Descriptor { id: 0x3300, ..Descriptor::default() })
+        .payload(0x3300, 64);
+    assert!(matches!(
+        allocate(&described, Layout::Attached),
+        Err(RegionError::Constant { heap: 0 })
+    ));
+    let large = HeapSpec::new().payload(0x3300, 3 << 30);
+    assert!(matches!(allocate(&large, Layout::Packed), Err(RegionError::BatchSize)));
+    assert!(matches!(allocate(&large, Layout::Split), Err(RegionError::BatchSize)));
+    assert!(allocate(&large, Layout::Attached).is_ok());
+}
+
+const ID: u64 = 0x3300;
