@@ -1,6 +1,7 @@
 //! The SPEAD tutorial's batched sender: two batches, about 1 MiB in flight together.
 //!
 //! `cargo run --release --example batched -- 127.0.0.1:7148 1000`
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::net::SocketAddr;
