@@ -58,6 +58,7 @@ fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender,
     };
     let rate = Some(Rate { bits_per_second: 50_000_000_000, burst: 4096 });
     cycle(None);
+    cycle(rate);
     assert_eq!(allocations(|| cycle(None)), 0, "{case}");
     assert_eq!(allocations(|| cycle(rate)), 0, "{case}, paced");
     (sender, idle)
