@@ -10,6 +10,7 @@ pub mod udp;
 
 use std::error;
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +135,8 @@ pub struct Counters {
     pub segmentation_refused: u64,
     /// Times that the backend had no room, and was waited for.
     pub waits: u64,
+    /// Messages of ICMP that came back about packets sent, such as that nobody listens.
+    pub icmp_errors: u64,
 }
 
 /// Why a packet did not go out.
@@ -187,6 +190,15 @@ impl OpenError {
     }
 }
 
+/// The largest packet, in bytes of SPEAD, that goes to `destination` unfragmented where the MTU of
+/// the route, which counts the headers of IP and UDP, is `mtu`.
+pub fn max_packet_size(mtu: u32, destination: IpAddr) -> usize {
+    let headers = if destination.is_ipv4() { IPV4_UDP_HEADERS } else { IPV6_UDP_HEADERS };
+    mtu.saturating_sub(headers).min(MAX_UDP_PAYLOAD) as usize
+}
+
+const IPV4_UDP_HEADERS: u32 = 20 + 8;
+const IPV6_UDP_HEADERS: u32 = 40 + 8;
 /// The payload of the largest UDP datagram over IPv4: 65,535 less 20 and 8 bytes of headers. The
 /// kernel holds messages that it is to segment to the same bound.
 pub const MAX_UDP_PAYLOAD: u32 = 65_507;

@@ -145,6 +145,25 @@ impl Region {
         self.headroom
     }
 
+    /// Where a packet of a batch starts, headroom left out, and where its payload does if that lies
+    /// elsewhere: null unless the layout is split.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such packet.
+    pub(crate) fn packet_addresses(&self, batch: u32, packet: u32) -> (*const u8, *const u8) {
+        let start = self.start(batch).cast_const();
+        let header = start.wrapping_add(self.headers[packet as usize] as usize);
+        let payload = match self.layout {
+            Layout::Split => {
+                let planned = &self.plan.packets()[packet as usize];
+                start.wrapping_add(self.payload_of_heap(planned.heap) + planned.payload_offset)
+            }
+            Layout::Packed | Layout::Attached => std::ptr::null(),
+        };
+        (header, payload)
+    }
+
     /// The first byte of a batch.
     pub(super) fn start(&self, batch: u32) -> *mut u8 {
         debug_assert!(batch < self.batches);

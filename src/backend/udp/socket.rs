@@ -1,0 +1,336 @@
+//! The socket: where it sends to, from where, and what it has been told.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use libc::sock_extended_err;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg,
+    setsockopt, sockopt,
+};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+
+use super::sys;
+use crate::backend::OpenError;
+use crate::backend::interface::{Interface, is_link_local};
+
+/// Where a UDP backend sends to, and how.
+#[derive(Clone, Debug)]
+pub struct UdpConfig {
+    /// Destinations, one for each flow: all IPv4, or all IPv6.
+    pub destinations: Vec<SocketAddr>,
+    /// The interface whose address packets come from, and that multicast leaves through; the
+    /// kernel's choice if `None`.
+    pub interface: Option<Interface>,
+    /// Time to live, or hop limit, of all packets; the kernel's if `None`: 1 for multicast.
+    pub ttl: Option<u8>,
+    /// Source port; 0 for any that is free.
+    pub source_port: u16,
+    /// Bytes that the kernel may hold before it asks to wait. Without privilege, it holds no more
+    /// than `net.core.wmem_max`.
+    pub send_buffer: usize,
+}
+
+impl UdpConfig {
+    /// Sends to `destinations`, and leaves all else to the kernel.
+    pub fn new(destinations: Vec<SocketAddr>) -> Self {
+        Self { destinations, interface: None, ttl: None, source_port: 0, send_buffer: SEND_BUFFER }
+    }
+}
+
+/// A socket that is bound, and connected if it has one destination.
+#[derive(Debug)]
+pub(super) struct Socket {
+    socket: RawSocket,
+    destinations: Vec<SocketAddr>,
+    config: UdpConfig,
+    /// Errors that came back about packets that were sent.
+    icmp_errors: u64,
+    /// Which of them have been logged.
+    logged: Vec<(Errno, Option<SocketAddr>)>,
+}
+
+impl Socket {
+    pub(super) fn open(config: &UdpConfig) -> Result<Self, OpenError> {
+        let destinations = destinations(config)?;
+        // The socket of several destinations is not connected: say now which cannot be reached.
+        smallest_mtu(config, &destinations)?;
+        let socket = bind(config, config.source_port, &destinations)?;
+        let set = |step, result: io::Result<()>| {
+            result.map_err(|source| OpenError::new(step, destinations[0], source))
+        };
+        if setsockopt(&socket, sockopt::SndBufForce, &config.send_buffer).is_err() {
+            set("enlarge the send buffer", socket.set_send_buffer_size(config.send_buffer))?;
+        }
+        // Fragments cost a receiver dearly, and one that is lost loses the packet: rather be told.
+        // And what a full device queue drops is reported with IP_RECVERR only: ip(7), and
+        // udp_send_skb() in Linux's net/ipv4/udp.c.
+        let fd = socket.as_fd();
+        set(
+            "forbid fragmentation, and ask for errors",
+            match destinations[0] {
+                SocketAddr::V4(_) => {
+                    let discover = (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO);
+                    sys::set_option(fd, libc::IPPROTO_IP, discover.0, discover.1)
+                        .and_then(|()| Ok(setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?))
+                }
+                SocketAddr::V6(_) => {
+                    let discover = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO);
+                    sys::set_option(fd, libc::IPPROTO_IPV6, discover.0, discover.1)
+                        .and_then(|()| Ok(setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?))
+                }
+            },
+        )?;
+        if let [destination] = destinations[..] {
+            connect(&socket, destination)?;
+        }
+        Ok(Self {
+            socket,
+            destinations,
+            config: config.clone(),
+            icmp_errors: 0,
+            logged: Vec::new(),
+        })
+    }
+
+    pub(super) fn destinations(&self) -> &[SocketAddr] {
+        &self.destinations
+    }
+
+    /// What messages name as their destinations, one for each flow; none if connected.
+    pub(super) fn names(&self) -> Vec<SockAddr> {
+        match self.destinations.len() {
+            1 => Vec::new(),
+            _ => self.destinations.iter().map(|&destination| destination.into()).collect(),
+        }
+    }
+
+    /// The MTU of the route of a flow now, if there is one.
+    pub(super) fn mtu(&self, flow: u32) -> Option<u32> {
+        let destination = self.destinations.get(flow as usize)?;
+        smallest_mtu(&self.config, &[*destination]).ok()
+    }
+
+    /// Errors that came back about packets that were sent: ICMP.
+    pub(super) fn icmp_errors(&self) -> u64 {
+        self.icmp_errors
+    }
+
+    /// Takes note of what came back about packets that were sent, and logs it once. True if that
+    /// explains `errno`: the kernel reports such an error once, in place of sending something else.
+    pub(super) fn came_back(&mut self, errno: Errno) -> bool {
+        // Nothing but ICMP makes UDP say that: udp(7).
+        let mut explained = errno == Errno::ECONNREFUSED;
+        while let Some(entry) = self.next_error() {
+            let Some((error, destination)) = entry else { continue };
+            explained |= error == errno;
+            self.icmp_errors += 1;
+            if self.logged.len() < MAX_LOGGED && !self.logged.contains(&(error, destination)) {
+                self.logged.push((error, destination));
+                let destination = destination.map_or("?".into(), |it| it.to_string());
+                match error {
+                    Errno::ECONNREFUSED => tracing::warn!("nobody listens at {destination}"),
+                    _ => tracing::warn!("packets to {destination} get lost: {}", error.desc()),
+                }
+            }
+        }
+        explained
+    }
+
+    /// Takes an entry from the error queue, if there is one: what came back by ICMP about a packet,
+    /// and where that was sent to. The inner `None` is what a call has returned already.
+    fn next_error(&self) -> Option<Option<(Errno, Option<SocketAddr>)>> {
+        let mut control = cmsg_space!(sock_extended_err, libc::sockaddr_in6);
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let fd = self.socket.as_raw_fd();
+        let message = recvmsg::<SockaddrStorage>(fd, &mut [], Some(&mut control), flags).ok()?;
+        let error = message.cmsgs().ok()?.find_map(|control| match control {
+            ControlMessageOwned::Ipv4RecvErr(error, _)
+            | ControlMessageOwned::Ipv6RecvErr(error, _) => Some(error),
+            _ => None,
+        });
+        let icmp = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+        Some(error.filter(|error| icmp.contains(&error.ee_origin)).map(|error| {
+            let destination = message.address.as_ref().and_then(socket_address);
+            (Errno::from_raw(error.ee_errno as i32), destination)
+        }))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The MTU of the route to the destinations, the smallest if they differ: the largest IP packet,
+/// headers of IP and UDP included.
+///
+/// Nothing is sent, and no privilege needed: the kernel says it of a connected socket.
+///
+/// # Errors
+///
+/// As [`Udp::open`](super::Udp::open).
+pub fn route_mtu(config: &UdpConfig) -> Result<u32, OpenError> {
+    smallest_mtu(config, &destinations(config)?)
+}
+
+fn smallest_mtu(config: &UdpConfig, destinations: &[SocketAddr]) -> Result<u32, OpenError> {
+    let socket = bind(config, 0, destinations)?;
+    let mut smallest = u32::MAX;
+    for &destination in destinations {
+        connect(&socket, destination)?;
+        let (level, name) = match destination {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+        };
+        let mtu = sys::option(socket.as_fd(), level, name).map_err(|source| {
+            OpenError::new("find the MTU of the route to", destination, source)
+        })?;
+        smallest = smallest.min(mtu as u32);
+    }
+    Ok(smallest)
+}
+
+/// Packets that the kernel takes in one message: UDP_MAX_SEGMENTS of Linux's `include/linux/udp.h`,
+/// which it does not tell. So a socket sends itself a message of as many over loopback.
+pub(super) fn probe_segments() -> u32 {
+    let probe = || -> io::Result<u32> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(socket.local_addr()?)?;
+        let takes = |segments: u32| {
+            let bytes = [io::IoSlice::new(&[0; MAX_SEGMENTS as usize][..segments as usize])];
+            let control = [ControlMessage::UdpGsoSegments(&1)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            match sendmsg::<SockaddrIn>(socket.as_raw_fd(), &bytes, &control, flags, None) {
+                Ok(_) => Ok(true),
+                Err(Errno::EINVAL | Errno::EIO | Errno::EOPNOTSUPP) => Ok(false),
+                Err(error) => Err(io::Error::from(error)),
+            }
+        };
+        for segments in [MAX_SEGMENTS, USUAL_SEGMENTS] {
+            if takes(segments)? {
+                return Ok(segments);
+            }
+        }
+        Ok(1)
+    };
+    probe().unwrap_or_else(|error| {
+        tracing::debug!("cannot probe segmentation offload on loopback: {error}");
+        USUAL_SEGMENTS
+    })
+}
+
+/// What is asked for, once it is known that it can be.
+fn destinations(config: &UdpConfig) -> Result<Vec<SocketAddr>, OpenError> {
+    let error = |device: &dyn ToString, source: String| {
+        Err(OpenError::new("find the destinations", device.to_string(), source))
+    };
+    let Some(first) = config.destinations.first() else {
+        return error(&"none given", "at least one HOST:PORT is needed".into());
+    };
+    let index = config.interface.as_ref().map_or(0, |interface| interface.index);
+    let mut destinations = Vec::with_capacity(config.destinations.len());
+    for destination in &config.destinations {
+        if destination.port() == 0 {
+            return error(destination, "port 0 cannot be sent to: name one from 1 to 65535".into());
+        }
+        destinations.push(match (destination.ip().to_canonical(), destination) {
+            // Such an address has a meaning only together with an interface.
+            (IpAddr::V6(ip), SocketAddr::V6(v6)) if is_link_local(ip.into()) => {
+                let scope = if v6.scope_id() == 0 { index } else { v6.scope_id() };
+                SocketAddrV6::new(ip, v6.port(), v6.flowinfo(), scope).into()
+            }
+            (IpAddr::V6(_), _) => *destination,
+            // IPv4, perhaps in the guise of IPv6: RFC 4291, 2.5.5.2.
+            (ip, _) => SocketAddr::new(ip, destination.port()),
+        });
+    }
+    let is_ipv4 = destinations[0].is_ipv4();
+    match destinations.iter().position(|it| it.is_ipv4() != is_ipv4) {
+        Some(other) => error(
+            &format!("{first}, {}", config.destinations[other]),
+            "IPv4 and IPv6 do not mix: all destinations must be of one family".into(),
+        ),
+        None => Ok(destinations),
+    }
+}
+
+/// A socket for these destinations, at least one, that is not connected yet.
+fn bind(
+    config: &UdpConfig,
+    port: u16,
+    destinations: &[SocketAddr],
+) -> Result<RawSocket, OpenError> {
+    let domain = Domain::for_address(destinations[0]);
+    let is_ipv4 = destinations[0].is_ipv4();
+    let socket = RawSocket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+        .map_err(|source| OpenError::new("open a socket", "UDP", source))?;
+    if let Some(ttl) = config.ttl.map(u32::from) {
+        if is_ipv4 {
+            socket.set_ttl_v4(ttl).and_then(|()| socket.set_multicast_ttl_v4(ttl))
+        } else {
+            socket.set_unicast_hops_v6(ttl).and_then(|()| socket.set_multicast_hops_v6(ttl))
+        }
+        .map_err(|source| OpenError::new("set the time to live", ttl, source))?;
+    }
+    let any = if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let mut source = SocketAddr::new(any, port);
+    if let Some(interface) = &config.interface {
+        if is_ipv4 {
+            sys::set_multicast_interface(socket.as_fd(), interface.index)
+        } else {
+            socket.set_multicast_if_v6(interface.index)
+        }
+        .map_err(|source| OpenError::new("choose the interface", interface, source))?;
+        source = source_address(interface, port, destinations)?.unwrap_or(source);
+    }
+    socket
+        .bind(&source.into())
+        .map_err(|error| OpenError::new("bind the socket to", source, error))?;
+    Ok(socket)
+}
+
+fn source_address(
+    interface: &Interface,
+    port: u16,
+    destinations: &[SocketAddr],
+) -> Result<Option<SocketAddr>, OpenError> {
+    let unicast = destinations.iter().find(|destination| !destination.ip().is_multicast());
+    match interface.source_address(unicast.unwrap_or(&destinations[0]).ip()) {
+        Some(IpAddr::V6(ip)) if is_link_local(ip.into()) => {
+            Ok(Some(SocketAddrV6::new(ip, port, 0, interface.index).into()))
+        }
+        Some(ip) => Ok(Some(SocketAddr::new(ip, port))),
+        // Multicast finds its way without.
+        None if unicast.is_none() => Ok(None),
+        None => {
+            let family = if destinations[0].is_ipv4() { "IPv4" } else { "IPv6" };
+            let source = format!("it has no {family} address to send from");
+            Err(OpenError::new("choose the interface", interface, source))
+        }
+    }
+}
+
+fn connect(socket: &RawSocket, destination: SocketAddr) -> Result<(), OpenError> {
+    socket
+        .connect(&destination.into())
+        .map_err(|source| OpenError::new("find a route to", destination, source))
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|it| SocketAddr::new(it.ip().into(), it.port()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|it| SocketAddr::new(it.ip().into(), it.port())))
+}
+
+/// Some dozens of the largest messages: what a fast link sends while a core does something else.
+const SEND_BUFFER: usize = 4 << 20;
+/// Enough to see what is wrong, and a bound.
+const MAX_LOGGED: usize = 64;
+/// Since 2024, and what the arrays are made for.
+const MAX_SEGMENTS: u32 = 128;
+/// Since Linux 4.18, where segmentation offload began.
+const USUAL_SEGMENTS: u32 = 64;
