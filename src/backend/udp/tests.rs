@@ -156,7 +156,7 @@ fn a_packet_that_is_too_large_fails_alone() {
     let receiver = Receiver::bind(LOOPBACK_V4);
     let mut udp = open(&[receiver.address()]);
     let heaps = |size, count| (HeapSpec::new().payload(0x3300, size), count);
-    let mut builder = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(65_528));
+    let mut builder = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(65_520));
     for (spec, count) in [heaps(1000, 3), heaps(70_000, 1), heaps(1000, 3)] {
         builder = builder.heaps(&spec, count);
     }
@@ -164,7 +164,7 @@ fn a_packet_that_is_too_large_fails_alone() {
     let mut batch = batch(&plan, Layout::Packed, &mut udp);
     assert_eq!(plan.packets().len(), 8);
     let mtu = Some(65_535);
-    let error = Some(SendError::TooLarge { bytes: 65_528, mtu });
+    let error = Some(SendError::TooLarge { bytes: 65_520, mtu });
     assert_eq!(
         send(&mut udp, &mut batch, 0..8),
         [done(&batch, 0..3), Done { error, ..done(&batch, 3..4) }, done(&batch, 4..8)]
