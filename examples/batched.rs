@@ -1,6 +1,7 @@
 //! The SPEAD tutorial's batched sender: two batches, about 1 MiB in flight together.
 //!
 //! `cargo run --release --example batched -- 127.0.0.1:7148 1000`
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -32,18 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sender = Sender::new(Box::new(Udp::open(&config)?));
     for batch in sender.allocate(&start, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
+        assert!(sender.wait().is_some_and(|done| done.failures.is_empty()));
     }
-    assert!(sender.wait().is_some_and(|completion| completion.failures.is_empty()));
 
     let mut idle = sender.allocate(&data, Layout::Packed, 2, Vec::new())?;
     let begin = Instant::now();
     let mut next = 0;
     while next < heaps {
         // One that was never sent, or the next that comes back.
-        let mut batch = match idle.pop() {
-            Some(batch) => batch,
-            None => sender.wait().expect("two batches are in flight").batch,
-        };
+        let fresh = idle.pop();
+        let mut batch = fresh.unwrap_or_else(|| sender.wait().expect("two are in flight").batch);
         let count = (heaps - next).min(HEAPS as u64) as u32;
         for heap in 0..count {
             batch.set_immediate(heap, 0x1600, next * HEAP_LEN as u64);
@@ -52,16 +51,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         sender.submit_first(batch, count)?;
     }
-    while let Some(completion) = sender.wait() {
-        assert!(completion.failures.is_empty(), "{:?}", completion.failures);
-    }
     let rate = (heaps * HEAP_LEN as u64) as f64 / begin.elapsed().as_secs_f64();
     println!("{heaps} heaps, {:.1} MB/s", rate / 1e6);
 
     for batch in sender.allocate(&stop, Layout::Packed, 1, Vec::new())? {
         sender.submit(batch)?;
     }
-    assert!(sender.wait().is_some_and(|completion| completion.failures.is_empty()));
+    while sender.wait().inspect(|done| assert!(done.failures.is_empty())).is_some() {}
     Ok(())
 }
 
@@ -76,13 +72,8 @@ fn timestamp() -> Descriptor {
 }
 
 fn samples() -> Descriptor {
-    Descriptor {
-        id: 0x3300,
-        name: "adc_samples".into(),
-        description: "ADC converter output".into(),
-        numpy_header: Some(NumpyHeader::new("|i1", &[HEAP_LEN as u64])),
-        ..Descriptor::default()
-    }
+    let header = NumpyHeader::new("|i1", &[HEAP_LEN as u64]);
+    Descriptor::numpy(0x3300, "adc_samples", "ADC converter output", header)
 }
 
 const HEAP_LEN: usize = 8192;

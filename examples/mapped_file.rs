@@ -1,6 +1,7 @@
 //! A file, mapped and attached: its bytes go to the wire without a copy in user space.
 //!
 //! `cargo run --release --example mapped_file -- samples.raw 127.0.0.1:7148`
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::path::Path;

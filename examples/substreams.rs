@@ -1,6 +1,7 @@
 //! Two substreams: the heaps of a batch go to two destinations in turn, with one doorbell.
 //!
 //! `cargo run --release --example substreams -- 127.0.0.1:7148 127.0.0.1:7149`
+#![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::net::SocketAddr;

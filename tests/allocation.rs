@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use doorbell::backend::Backend;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
+use doorbell::backend::udp::{Udp, UdpConfig};
 use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::{self, Batch};
@@ -35,10 +36,19 @@ fn main() {
 type Open = fn() -> Box<dyn Backend>;
 
 /// Backends that send to nobody.
-const BACKENDS: [(&str, Open); 1] = [("pcap", || {
-    let config = PcapConfig::to(vec!["192.0.2.7:7148".parse().unwrap()]);
-    Box::new(Pcap::new(Box::new(io::sink()), &config).unwrap())
-})];
+const BACKENDS: [(&str, Open); 2] = [
+    ("pcap", || {
+        let config = PcapConfig::to(vec!["192.0.2.7:7148".parse().unwrap()]);
+        Box::new(Pcap::new(Box::new(io::sink()), &config).unwrap())
+    }),
+    ("udp", || {
+        // A socket that nobody reads: the kernel drops what it has no room for.
+        let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let config = UdpConfig::new(vec![deaf.local_addr().unwrap()]);
+        std::mem::forget(deaf);
+        Box::new(Udp::open(&config).unwrap())
+    }),
+];
 
 fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender, Vec<Batch>) {
     let mut idle = batches;
@@ -58,6 +68,7 @@ fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender,
     };
     let rate = Some(Rate { bits_per_second: 50_000_000_000, burst: 4096 });
     cycle(None);
+    cycle(rate);
     assert_eq!(allocations(|| cycle(None)), 0, "{case}");
     assert_eq!(allocations(|| cycle(rate)), 0, "{case}, paced");
     (sender, idle)

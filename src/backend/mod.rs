@@ -127,6 +127,23 @@ pub struct Done {
     pub error: Option<SendError>,
 }
 
+impl Done {
+    /// Adds this to a list, as a part of the last entry if it goes on from there: so that the list
+    /// stays short however small the posts.
+    pub(crate) fn join(self, list: &mut Vec<Self>) {
+        match list.last_mut() {
+            Some(last)
+                if last.slot == self.slot
+                    && last.packets.end == self.packets.start
+                    && last.error == self.error =>
+            {
+                last.packets.end = self.packets.end;
+            }
+            _ => list.push(self),
+        }
+    }
+}
+
 /// What a backend has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

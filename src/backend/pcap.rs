@@ -159,7 +159,7 @@ unsafe impl Backend for Pcap {
         self.counters.messages += packets.len() as u64;
         self.counters.packets += packets.len() as u64;
         let posted = packets.len() as u32;
-        self.done.push(Done { slot: batch.slot(), packets, error: None });
+        Done { slot: batch.slot(), packets, error: None }.join(&mut self.done);
         Ok(posted)
     }
 

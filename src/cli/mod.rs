@@ -6,6 +6,7 @@ mod plan;
 mod progress;
 mod report;
 mod send;
+mod stdin;
 mod stream;
 
 use std::io::IsTerminal;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use doorbell::plan::{Plan, Run, runs};
 use doorbell::region::{Layout, Region};
@@ -15,7 +16,9 @@ use super::stream::{LOOPBACK, Stream};
 
 /// Shows what a send would use.
 pub fn run(arguments: PlanArguments) -> Result<ExitCode, Failure> {
-    let stream = Stream::prepare(arguments.what.configuration()?, LOOPBACK)?;
+    // A plan reads nothing, so nothing needs interrupting.
+    let config = arguments.what.configuration()?;
+    let stream = Stream::prepare(config, LOOPBACK, &Arc::default())?;
     let summary = Summary::of(&stream)?;
     if arguments.json {
         println!("{}", serde_json::to_string(&summary).map_err(|e| Failure::Usage(e.to_string()))?);

@@ -36,7 +36,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         config.stream.to.is_empty() && !matches!(config.backend.choice, BackendChoice::Pcap(_));
     let receiver = embedded.then(|| Receiver::bind(ANY_PORT, RECEIVE_BUFFER)).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
-    let stream = Stream::prepare(config, address)?;
+    let stream = Stream::prepare(config, address, &interrupted)?;
     let mut backend = stream.open()?;
     if !arguments.quiet {
         announce(&stream, embedded);

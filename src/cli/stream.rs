@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use doorbell::backend::interface::Interface;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
@@ -16,6 +17,7 @@ use doorbell::wire::frame::FrameHeader;
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
 use super::exit::Failure;
+use super::stdin::Stdin;
 use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 
 /// A stream that is ready to be sent.
@@ -44,13 +46,17 @@ pub struct Stream {
 impl Stream {
     /// Opens the source, finds the way, and plans. Sends nothing.
     ///
-    /// `receiver` is where a stream goes that has no destination.
-    pub fn prepare(config: Config, receiver: SocketAddr) -> Result<Self, Failure> {
+    /// `receiver` is where a stream goes that has no destination; `interrupted` ends standard input.
+    pub fn prepare(
+        config: Config,
+        receiver: SocketAddr,
+        interrupted: &Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
         let destinations = match config.stream.to.is_empty() {
             true => vec![receiver],
             false => resolve(&config)?,
         };
-        let source = open_source(&config)?;
+        let source = open_source(&config, interrupted)?;
         let (backend, reason) = choose(&config)?;
         let mtu = match (config.stream.mtu, &config.backend.choice) {
             (Some(mtu), _) => mtu,
@@ -146,10 +152,9 @@ impl Stream {
         if let Some(port) = stream.source_port {
             pcap.source.set_port(port);
         }
-        if let Some(interface) = interface(&self.config)? {
-            if let Some(ip) = interface.source_address(self.destinations[0].ip()) {
-                pcap.source.set_ip(ip);
-            }
+        let interface = interface(&self.config)?;
+        if let Some(ip) = interface.and_then(|it| it.source_address(self.destinations[0].ip())) {
+            pcap.source.set_ip(ip);
         }
         pcap.vlan = stream.vlan;
         Ok(pcap)
@@ -194,7 +199,7 @@ fn timestamp_descriptor(config: &Config) -> Descriptor {
     }
 }
 
-fn open_source(config: &Config) -> Result<Box<dyn Source>, Failure> {
+fn open_source(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn Source>, Failure> {
     // Items that were named, else one that is as long as a heap.
     let items = |whole: fn(usize) -> SourceItem| match &config.heap.content {
         HeapContent::Items(items) => items
@@ -211,7 +216,11 @@ fn open_source(config: &Config) -> Result<Box<dyn Source>, Failure> {
         SourceKind::Random { seed } => Box::new(Random::new(*seed, items(SourceItem::samples))),
         SourceKind::Npy(path) => Box::new(Npy::open(path)?),
         SourceKind::File(path) => Box::new(RawFile::open(path, items(SourceItem::bytes))?),
-        SourceKind::Stdin => Box::new(Reader::stdin(items(SourceItem::samples))?),
+        SourceKind::Stdin => {
+            let stdin = Stdin::until(interrupted)
+                .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
+            Box::new(Reader::new(stdin, items(SourceItem::samples))?)
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::expectation::{Expectation, TIMESTAMP_ITEM};
+use super::items::Items;
 use super::partial::PartialHeap;
 use super::receiver::Received;
 use super::sequence::Sequence;
@@ -11,12 +12,8 @@ use crate::wire::{ItemPointer, Packet, StreamControl, item};
 /// Puts heaps together, and checks them.
 pub(super) struct Assembler {
     expectation: Expectation,
-    data_len: usize,
+    items: Items,
     sequence: Sequence,
-    /// Where in `expectation.items` an item is.
-    position_of_item: HashMap<u64, usize>,
-    /// Where in the payload of a heap the items are; a buffer.
-    addresses: Vec<Option<u64>>,
     /// Heaps that are not whole yet, in a ring: each that starts takes the place of the one that
     /// started so many heaps before, whether that is whole or not.
     ring: Vec<Option<PartialHeap>>,
@@ -31,12 +28,9 @@ pub(super) struct Assembler {
 impl Assembler {
     pub(super) fn new(expectation: Expectation) -> Self {
         let Expectation { flavour, first_cnt, cnt_step, .. } = expectation;
-        let items = &expectation.items;
         Self {
-            data_len: expectation.data_len(),
+            items: Items::new(flavour, &expectation.items),
             sequence: Sequence::new(flavour, first_cnt, cnt_step),
-            position_of_item: items.iter().map(|(id, _)| *id).zip(0..).collect(),
-            addresses: vec![None; items.len()],
             ring: (0..expectation.heaps_in_flight.max(1)).map(|_| None).collect(),
             next_place: 0,
             place_of_cnt: HashMap::new(),
@@ -56,7 +50,7 @@ impl Assembler {
     pub(super) fn finish(mut self) -> Received {
         let expected = self.expectation.heaps.unwrap_or_else(|| {
             let pending = self.place_of_cnt.keys().filter_map(|&cnt| self.sequence.index(cnt));
-            pending.map(|index| index + 1).fold(self.sequence.next(), u64::max)
+            pending.map(|index| index + 1).fold(self.sequence.end(), u64::max)
         });
         self.received.incomplete = expected.saturating_sub(self.received.heaps);
         self.received
@@ -87,7 +81,7 @@ impl Assembler {
         }
         if place.is_none() && header.payload_length == header.heap_length {
             // All there is: nothing to assemble, and nothing to copy.
-            return self.heap(cnt, || packet.item_pointers(), packet.payload());
+            return self.heap(cnt, packet.item_pointers(), packet.payload());
         }
         let place = match place {
             Some(place) => place,
@@ -104,7 +98,7 @@ impl Assembler {
             && let Some(heap) = self.ring[place].take()
         {
             self.place_of_cnt.remove(&cnt);
-            self.heap(cnt, || heap.pointers().iter().copied(), heap.payload());
+            self.heap(cnt, heap.pointers().iter().copied(), heap.payload());
             self.pool.push(heap);
         }
         true
@@ -127,35 +121,30 @@ impl Assembler {
     }
 
     /// Checks a whole heap. False if it was there before.
-    fn heap<I: Iterator<Item = ItemPointer>>(
+    fn heap(
         &mut self,
         cnt: u64,
-        pointers: impl Fn() -> I,
+        pointers: impl Iterator<Item = ItemPointer>,
         payload: &[u8],
     ) -> bool {
         let flavour = self.expectation.flavour;
         let mut timestamp = None;
-        self.addresses.fill(None);
         let mut is_data = false;
-        for pointer in pointers() {
+        self.items.clear();
+        for pointer in pointers {
             let value = pointer.value(flavour);
+            is_data |= self.items.note(pointer);
             match (pointer.is_immediate(), pointer.id(flavour)) {
                 (true, item::STREAM_CTRL) if value == StreamControl::Stop as u64 => {
                     self.stops += 1;
                     return true;
                 }
                 (true, TIMESTAMP_ITEM) => timestamp = Some(value),
-                (false, id) => {
-                    if let Some(&position) = self.position_of_item.get(&id) {
-                        self.addresses[position] = Some(value);
-                        is_data = true;
-                    }
-                }
-                (true, _) => {}
+                _ => {}
             }
         }
         // Descriptors and the like travel in heaps of their own, too.
-        if !(is_data || self.expectation.items.is_empty() && timestamp.is_some()) {
+        if !(is_data || self.items.is_empty() && timestamp.is_some()) {
             return true;
         }
         let index = self
@@ -172,12 +161,11 @@ impl Assembler {
         self.sequence.insert(index);
         self.received.heaps += 1;
 
-        let expected = index.wrapping_mul(self.data_len as u64) & flavour.max_value();
+        let expected = index.wrapping_mul(self.items.len() as u64) & flavour.max_value();
         let timestamp_matches = !self.expectation.timestamp || timestamp == Some(expected);
-        let data = self.data(pointers(), payload);
-        let data_matches = data.is_some_and(|data| {
+        let data_matches = self.items.bytes(payload).is_some_and(|bytes| {
             let verifier = self.expectation.verifier.as_ref();
-            verifier.is_none_or(|verifier| verifier.matches(index, data))
+            verifier.is_none_or(|verifier| verifier.matches(index, bytes))
         });
         if !(timestamp_matches && data_matches) {
             self.received.mismatched += 1;
@@ -191,34 +179,6 @@ impl Assembler {
             );
         }
         true
-    }
-
-    /// The bytes of all items, which lie one after the other; `None` if they do not, or have other
-    /// lengths than expected.
-    fn data<'a>(
-        &self,
-        pointers: impl Iterator<Item = ItemPointer>,
-        payload: &'a [u8],
-    ) -> Option<&'a [u8]> {
-        let Some(start) = self.addresses.first() else { return Some(&[]) };
-        let start = usize::try_from((*start)?).ok()?;
-        let mut end = start;
-        let mut last = start as u64;
-        for ((_, size), address) in self.expectation.items.iter().zip(&self.addresses) {
-            if *address != Some(end as u64) {
-                return None;
-            }
-            last = end as u64;
-            end = end.checked_add(*size)?;
-        }
-        // An item ends where the next one starts, or the heap ends.
-        let flavour = self.expectation.flavour;
-        let ends = pointers
-            .filter(|pointer| !pointer.is_immediate() && pointer.value(flavour) > last)
-            .map(|pointer| pointer.value(flavour))
-            .fold(payload.len() as u64, u64::min);
-        (ends == end as u64).then_some(())?;
-        payload.get(start..end)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::wire::Flavour;
 pub struct Expectation {
     /// How item pointers are divided. Packets of another flavour are ignored.
     pub flavour: Flavour,
-    /// Identifiers and sizes, in bytes, of the items that travel as payload, in the order in which
-    /// they lie, one right after the other.
+    /// Identifiers and sizes, in bytes, of the items of each heap with data, in the order in which
+    /// the verifier knows them.
     pub items: Vec<(u64, usize)>,
     /// Whether each heap has an immediate [`TIMESTAMP_ITEM`], which is to be its index times the
     /// bytes of its items.
@@ -57,11 +57,6 @@ impl Expectation {
             idle: IDLE,
             verifier: source.verifier(),
         }
-    }
-
-    /// Bytes of the items that travel as payload.
-    pub(super) fn data_len(&self) -> usize {
-        self.items.iter().fold(0, |len, (_, size)| len.saturating_add(*size))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod assembler;
 mod expectation;
+mod items;
 mod partial;
 mod progress;
 mod receiver;

@@ -22,6 +22,8 @@ impl PartialHeap {
         self.cnt = cnt;
         self.len = len;
         if self.payload.len() < len {
+            // Not twice as much, which `Vec` would take to grow fewer times.
+            self.payload.reserve_exact(len - self.payload.len());
             self.payload.resize(len, 0);
         }
         self.pieces.clear();

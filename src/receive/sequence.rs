@@ -72,7 +72,7 @@ impl Sequence {
     }
 
     /// The index after the highest so far.
-    pub(super) fn next(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.next
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         assert!(!sequence.contains(3 * WINDOW - 1) && !sequence.contains(3 * WINDOW + 1));
         sequence.insert(3 * WINDOW - 1);
         assert!(sequence.contains(3 * WINDOW - 1));
-        assert_eq!(sequence.next(), 3 * WINDOW + 1);
+        assert_eq!(sequence.end(), 3 * WINDOW + 1);
     }
 
     proptest! {
@@ -117,7 +117,7 @@ mod tests {
                 sequence.insert(index);
                 prop_assert!(sequence.contains(index));
             }
-            prop_assert_eq!(sequence.next(), 1000);
+            prop_assert_eq!(sequence.end(), 1000);
         }
 
         #[test]

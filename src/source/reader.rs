@@ -1,8 +1,6 @@
 //! Standard input, or anything else that is read once.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::fd::AsFd;
 
 use super::{Filled, Source, SourceError, SourceItem, Verifier, item};
 use crate::region::PayloadMut;
@@ -30,18 +28,6 @@ impl Reader {
         }
         let reader = BufReader::with_capacity(BUFFER, Box::new(reader) as Box<dyn Read + Send>);
         Ok(Self { items, reader, ended: false })
-    }
-
-    /// Reads standard input.
-    ///
-    /// # Errors
-    ///
-    /// If it is closed, or as [`Reader::new`].
-    pub fn stdin(items: Vec<SourceItem>) -> Result<Self, SourceError> {
-        // Not `io::stdin()`, whose own buffer everything would be copied through.
-        let stdin = io::stdin().as_fd().try_clone_to_owned();
-        let stdin = stdin.map_err(|source| SourceError::Read { index: 0, source })?;
-        Self::new(File::from(stdin), items)
     }
 
     /// Reads until `bytes` are full or the stream ends, and returns how many there were.

@@ -124,7 +124,7 @@ def format_descriptor(rng: SplitMix64, bits: int) -> dict:
     if shape and rng.chance(40):
         # One variable dimension: spead2 takes no more.
         shape[rng.below(len(shape))] = None
-    return descriptor(random_id(rng, bits), text(rng, "item"), text(rng, "about"), fields, shape)
+    return descriptor(described_id(rng, bits), text(rng, "item"), text(rng, "about"), fields, shape)
 
 
 def numpy_descriptor(rng: SplitMix64, bits: int) -> dict:
@@ -134,7 +134,7 @@ def numpy_descriptor(rng: SplitMix64, bits: int) -> dict:
         "shape": tuple(rng.below(5000) for _ in range(rng.below(4))),
     }
     about = text(rng, "about")
-    return descriptor(random_id(rng, bits), text(rng, "item"), about, [], list(header["shape"]), repr(header))
+    return descriptor(described_id(rng, bits), text(rng, "item"), about, [], list(header["shape"]), repr(header))
 
 
 def tutorial(bits: int, samples: int) -> list[dict]:
@@ -181,6 +181,11 @@ def max_id(bits: int) -> int:
 def random_id(rng: SplitMix64, bits: int) -> int:
     """An id outside the protocol's own, 0x0 to 0x16."""
     return rng.between(0x17, max_id(bits))
+
+
+def described_id(rng: SplitMix64, bits: int) -> int:
+    """Likewise; a descriptor says it in an immediate. spead2 mixes up one that does not fit."""
+    return rng.between(0x17, min(max_id(bits), 2**bits - 1))
 
 
 def text(rng: SplitMix64, stem: str) -> str:

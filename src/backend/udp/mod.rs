@@ -12,6 +12,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::mem;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,6 +34,8 @@ use self::sys::{Messages, Singles};
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::plan::RunLimits;
 use crate::region::{Batch, InFlight, Region, Slot};
+use crate::wire::ethernet::EtherType;
+use crate::wire::frame::FrameHeader;
 
 /// Sends through a UDP socket.
 ///
@@ -99,6 +102,7 @@ unsafe impl Backend for Udp {
             segments: self.limits.segments,
             message_bytes: self.limits.bytes,
             flows: self.socket.destinations().len() as u32,
+            overhead: FrameHeader::len_for(EtherType::of(self.socket.destinations()[0].ip()), None),
             ..Caps::new("udp")
         }
     }
@@ -139,6 +143,7 @@ unsafe impl Backend for Udp {
         // The packets of a message that the kernel would not segment.
         let mut refused = next..next;
         let mut explained = 0;
+        let mut short = false;
         while next < packets.end {
             let one_by_one = segmentation.is_suspended() || refused.contains(&next);
             let outcome = if segmentation.is_suspended() {
@@ -163,12 +168,17 @@ unsafe impl Backend for Udp {
                     }
                     finish(&mut self.done, slot, next..sent.end, None);
                     next = sent.end;
+                    // What cut the call before short, this one has not met again.
+                    if mem::replace(&mut short, sent.short) {
+                        socket.came_back(Errno::UnknownErrno);
+                    }
                     explained = 0;
                     self.pause = Duration::ZERO;
                     continue;
                 }
                 Err(errno) => errno,
             };
+            short = false;
             let message =
                 if one_by_one { next..next + 1 } else { messages.message_at(&(next..packets.end)) };
             let segmented = message.len() > 1;

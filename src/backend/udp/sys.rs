@@ -41,6 +41,8 @@ pub(super) struct Sent {
     pub(super) messages: u32,
     /// The packet after the last.
     pub(super) end: u32,
+    /// Whether it took fewer messages than it was offered: then something was wrong with the next.
+    pub(super) short: bool,
 }
 
 impl Messages {
@@ -167,7 +169,11 @@ impl Messages {
         }
         outcome.map(|sent| {
             let run = &self.runs[first + sent - 1].packets;
-            Sent { messages: sent as u32, end: run.end.min(packets.end) }
+            Sent {
+                messages: sent as u32,
+                end: run.end.min(packets.end),
+                short: first + sent <= last,
+            }
         })
     }
 }
@@ -211,7 +217,7 @@ impl Singles {
             self.headers.set(message, header(&of.destinations, planned.flow, iovecs, pieces));
         }
         let sent = send(socket, &mut self.headers, 0..count)?;
-        Ok(Sent { messages: sent as u32, end: packets.start + sent as u32 })
+        Ok(Sent { messages: sent as u32, end: packets.start + sent as u32, short: sent < count })
     }
 }
 
@@ -284,9 +290,9 @@ struct Pinned<T>(NonNull<[T]>);
 impl<T> Pinned<T> {
     /// An array of zeros: for plain C structures.
     fn zeroed(len: usize) -> Self {
-        let array = Box::<[T]>::new_zeroed_slice(len);
         // SAFETY: private to this file, where `T` is made of integers and pointers.
-        Self(NonNull::from(Box::leak(unsafe { array.assume_init() })))
+        let array: Box<[T]> = (0..len).map(|_| unsafe { mem::zeroed() }).collect();
+        Self(NonNull::from(Box::leak(array)))
     }
 
     /// The start of a part of the array.
