@@ -6,6 +6,7 @@
 pub mod fault;
 pub mod gate;
 pub mod interface;
+pub mod neighbour;
 pub mod pcap;
 pub mod udp;
 pub mod verbs;
