@@ -33,6 +33,7 @@ mod value;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use array::{ArrayType, ElementType};
 pub use endpoint::{Endpoint, Host};
@@ -40,8 +41,8 @@ pub use error::{ConfigError, Key, Place};
 pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
-    BackendKind, BackendOptions, BatchOptions, DescriptorPlacement, HeapOptions, Options,
-    PacingMode, PacingOptions, SourceOptions, StreamOptions,
+    BackendKind, BackendOptions, BatchOptions, CompletionKind, DescriptorPlacement, HeapOptions,
+    Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
 };
 pub use packet_size::PacketSize;
 pub use source::SourceKind;
@@ -199,6 +200,10 @@ pub struct BackendConfig {
     pub interface: Option<Interface>,
     /// The RDMA device; `None` is the interface's.
     pub device: Option<String>,
+    /// How to wait for the RDMA device.
+    pub completion: CompletionKind,
+    /// How long to look before sleeping, with [`CompletionKind::Event`].
+    pub spin: Duration,
 }
 
 /// A backend with what it alone needs.

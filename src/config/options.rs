@@ -230,6 +230,22 @@ pub struct BackendOptions {
     #[arg(id = "backend.device", long = "device", value_name = "DEVICE")]
     pub device: Option<String>,
 
+    /// How to wait for an RDMA device: look all the time, or look for a while and then sleep [default:
+    /// event]
+    #[arg(
+        id = "backend.completion",
+        long = "completion",
+        value_name = "poll|event",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub completion: Option<CompletionKind>,
+
+    /// How long to look before sleeping, with --completion event [default: 100]
+    #[arg(id = "backend.spin_us", long = "spin-us", value_name = "MICROSECONDS")]
+    #[serde(deserialize_with = "number")]
+    pub spin_us: Option<u32>,
+
     /// Capture file to write, with --backend pcap
     #[arg(id = "backend.pcap", long = "pcap", value_name = "FILE")]
     pub pcap: Option<String>,
@@ -285,6 +301,16 @@ impl ValueEnum for Order {
             Self::RoundRobin => "round-robin",
         }))
     }
+}
+
+/// How to wait for completions of an RDMA device.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompletionKind {
+    /// Look all the time.
+    Poll,
+    /// Look for a while, then sleep until the device interrupts.
+    #[default]
+    Event,
 }
 
 impl Options {
@@ -344,6 +370,8 @@ impl BackendOptions {
             kind: self.kind.or(other.kind),
             interface: self.interface.or(other.interface),
             device: self.device.or(other.device),
+            completion: self.completion.or(other.completion),
+            spin_us: self.spin_us.or(other.spin_us),
             pcap: self.pcap.or(other.pcap),
         }
     }

@@ -1,5 +1,7 @@
 //! From what the user said to what that comes to.
 
+use std::time::Duration;
+
 use super::{
     BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig, BatchOptions, Config,
     ConfigError, Endpoint, HeapConfig, HeapContent, HeapOptions, Host, Interface, Item, Key,
@@ -31,7 +33,7 @@ impl Config {
     /// # Errors
     /// A key that only backends which build frames can serve.
     pub fn served_by_udp(&self) -> Result<(), ConfigError> {
-        served_by_udp(&self.stream, self.backend.device.as_deref())
+        served_by_udp(&self.stream)
     }
 }
 
@@ -281,7 +283,7 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         (BackendKind::Udp, None) => BackendChoice::Udp,
     };
     if kind == BackendKind::Udp {
-        served_by_udp(stream, options.device.as_deref())?;
+        served_by_udp(stream)?;
     }
     if kind == BackendKind::Verbs && stream.to.is_empty() {
         let hint =
@@ -306,15 +308,19 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
             return Err(ConfigError::conflict(INTERFACE, TO, hint));
         }
     }
-    Ok(BackendConfig { choice, interface: options.interface, device: options.device })
+    Ok(BackendConfig {
+        choice,
+        interface: options.interface,
+        device: options.device,
+        completion: options.completion.unwrap_or_default(),
+        spin: options.spin_us.map_or(SPIN, |spin| Duration::from_micros(spin.into())),
+    })
 }
 
-fn served_by_udp(stream: &StreamConfig, device: Option<&str>) -> Result<(), ConfigError> {
-    let frames_only = [
-        (VLAN, stream.vlan.is_some()),
-        (DST_MAC, stream.dst_mac.is_some()),
-        (DEVICE, device.is_some()),
-    ];
+/// What changes the bytes on the wire is refused; which device sends them, and how it is waited for,
+/// is of no account where there is none, so that one file serves a lab and its CI.
+fn served_by_udp(stream: &StreamConfig) -> Result<(), ConfigError> {
+    let frames_only = [(VLAN, stream.vlan.is_some()), (DST_MAC, stream.dst_mac.is_some())];
     let Some((key, _)) = frames_only.into_iter().find(|(_, given)| *given) else { return Ok(()) };
     let hint = format!(
         "with udp the kernel builds the frames; drop {}, or choose a backend that builds them \
@@ -380,6 +386,8 @@ impl From<&Config> for Options {
                 kind: Some(kind),
                 interface: backend.interface,
                 device: backend.device,
+                completion: Some(backend.completion),
+                spin_us: u32::try_from(backend.spin.as_micros()).ok(),
                 pcap,
             },
         }
@@ -407,6 +415,8 @@ const BURST: Key = Key("pacing.burst");
 const PACING: Key = Key("pacing.mode");
 const BACKEND: Key = Key("backend.kind");
 const INTERFACE: Key = Key("backend.interface");
+/// A few batches at 100 Gb/s, and less than it costs to sleep and be woken up.
+const SPIN: Duration = Duration::from_micros(100);
 const DEVICE: Key = Key("backend.device");
 const PCAP: Key = Key("backend.pcap");
 
