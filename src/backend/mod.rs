@@ -189,9 +189,15 @@ pub enum SendError {
         /// `enum ibv_wc_status`.
         status: u32,
     },
+    /// The link was down when the packet was posted, or went down before it was known to be sent.
+    #[error("the link is down")]
+    LinkDown,
     /// The device did nothing for seconds.
     #[error("the device sends nothing: is the link up?")]
     Stalled,
+    /// The device was taken away, or is broken.
+    #[error("the device is gone")]
+    DeviceGone,
     /// The batch belongs to a region that the backend was never given.
     #[error("the batch is of a region that is not registered here")]
     Unregistered,

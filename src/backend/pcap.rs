@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::region::{Batch, InFlight, Region};
-use crate::wire::ethernet::{MacAddress, Vlan};
+use crate::wire::ethernet::{EtherType, MacAddress, Vlan};
 use crate::wire::frame::{Endpoints, FrameHeader};
 
 /// Whom frames are from and to.
@@ -34,6 +34,11 @@ pub struct PcapConfig {
 }
 
 impl PcapConfig {
+    /// Bytes of the headers of each frame.
+    pub fn header_len(&self) -> usize {
+        FrameHeader::len_for(EtherType::of(self.source.ip()), self.vlan)
+    }
+
     /// Frames from a made-up host next to the destinations.
     pub fn to(destinations: Vec<SocketAddr>) -> Self {
         let port = destinations.first().map_or(0, SocketAddr::port);

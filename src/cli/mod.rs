@@ -8,6 +8,7 @@ mod report;
 mod send;
 mod stdin;
 mod stream;
+mod way;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::args::PlanArguments;
 use super::exit::Failure;
 use super::stream::{LOOPBACK, Stream};
+use super::way;
 
 /// Shows what a send would use.
 pub fn run(arguments: PlanArguments) -> Result<ExitCode, Failure> {
@@ -73,7 +74,7 @@ impl Summary {
     fn of(stream: &Stream) -> Result<Self, Failure> {
         let plan = &stream.data;
         let in_flight = stream.config.batch.in_flight;
-        let (limits, headroom) = stream.message_limits();
+        let (limits, headroom) = (stream.way.message_limits(), stream.way.headroom());
         let runs: Vec<Run> = runs(plan.packets(), limits).collect();
         let size = |plan: &Plan, layout, batches| {
             Region::size(plan, layout, batches, headroom).map_err(|e| Failure::Allocate(e.into()))
@@ -87,10 +88,10 @@ impl Summary {
         }
         let total = plan.bytes_of_first(1);
         Ok(Self {
-            backend: stream.backend,
-            reason: stream.reason.clone(),
+            backend: stream.way.backend(),
+            reason: stream.way.reason.clone(),
             destinations: stream.destinations.len(),
-            mtu: stream.mtu,
+            mtu: stream.way.mtu,
             packet_limit: stream.packet_limit,
             heap_bytes: stream.source.heap_len(),
             heaps: stream.heaps,
@@ -109,14 +110,15 @@ impl Summary {
                 Layout::Split => "split",
                 Layout::Attached => "attached",
             },
-            pieces_per_packet: if stream.layout == Layout::Packed { 1 } else { 2 },
+            pieces_per_packet: way::pieces(stream.layout),
             packets_per_batch: plan.packets().len(),
             messages_per_batch: runs.len(),
             longest_run: runs.iter().map(|run| run.packets.len()).max().unwrap_or(0),
-            doorbells_per_batch: match stream.backend {
-                "udp" => runs.len().div_ceil(MESSAGES_PER_CALL),
-                _ => 1,
-            },
+            doorbells_per_batch: stream.way.doorbells(
+                plan.packets().len(),
+                runs.len(),
+                stream.layout,
+            ),
             pinned_bytes,
             memlock_bytes: getrlimit(Resource::RLIMIT_MEMLOCK)
                 .ok()
@@ -183,6 +185,3 @@ impl Summary {
         }
     }
 }
-
-/// UIO_MAXIOV, which bounds sendmmsg(2) too.
-const MESSAGES_PER_CALL: usize = 1024;

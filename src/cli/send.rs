@@ -93,7 +93,7 @@ fn announce(stream: &Stream, embedded: bool) {
         (false, []) => unreachable!("a stream has a destination"),
     };
     println!("sending   {heaps}heaps of {heap} to {to}");
-    println!("          over {} ({})", stream.backend, stream.reason);
+    println!("          over {} ({})", stream.way.backend(), stream.way.reason);
 }
 
 /// The receiver on loopback, on a thread of its own.
@@ -160,7 +160,7 @@ impl Run {
         if stream.config.pacing.mode == PacingMode::Hardware {
             return Err(Failure::Usage(format!(
                 "pacing.mode (--pacing): {} has no pacing by hardware; use software",
-                stream.backend
+                stream.way.backend()
             )));
         }
         sender.pace(stream.config.pacing.rate);
@@ -177,8 +177,8 @@ impl Run {
         let plans = [&stream.start, &stream.data, &stream.stop];
         let packets = plans.iter().flat_map(|plan| plan.packets());
         let report = Report {
-            backend: stream.backend,
-            reason: stream.reason.clone(),
+            backend: stream.way.backend(),
+            reason: stream.way.reason.clone(),
             heaps: 0,
             heaps_failed: 0,
             payload_bytes: 0,

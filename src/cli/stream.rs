@@ -4,32 +4,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use doorbell::backend::interface::Interface;
-use doorbell::backend::pcap::{Pcap, PcapConfig};
-use doorbell::backend::udp::{self, Udp, UdpConfig};
-use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
-use doorbell::config::{BackendChoice, Config, DescriptorPlacement, HeapContent, SourceKind};
-use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError, RunLimits};
+use doorbell::backend::{Backend, OpenError, max_packet_size};
+use doorbell::config::{Config, DescriptorPlacement, HeapContent, SourceKind};
+use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
+use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 use doorbell::region::Layout;
 use doorbell::source::{Npy, Pattern, Random, RawFile, Reader, Source, SourceItem};
-use doorbell::wire::ethernet::EtherType;
-use doorbell::wire::frame::FrameHeader;
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
 use super::exit::Failure;
 use super::stdin::Stdin;
-use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
+use super::way::Way;
 
 /// A stream that is ready to be sent.
 pub struct Stream {
     pub config: Config,
     pub source: Box<dyn Source>,
     pub destinations: Vec<SocketAddr>,
-    /// Which backend, and why.
-    pub backend: &'static str,
-    pub reason: String,
-    /// Bytes of IP packet that the route carries.
-    pub mtu: u32,
+    pub way: Way,
     /// The largest packet that this leaves, in bytes of SPEAD.
     pub packet_limit: usize,
     /// How many data heaps there are, if that is known.
@@ -57,15 +49,7 @@ impl Stream {
             false => resolve(&config)?,
         };
         let source = open_source(&config, interrupted)?;
-        let (backend, reason) = choose(&config)?;
-        let mtu = match (config.stream.mtu, &config.backend.choice) {
-            (Some(mtu), _) => mtu,
-            // A capture needs no route; where there is one, it shows what that would carry.
-            (None, BackendChoice::Pcap(_)) => {
-                udp::route_mtu(&udp_config(&config, &destinations)?).unwrap_or(ETHERNET_MTU)
-            }
-            (None, _) => udp::route_mtu(&udp_config(&config, &destinations)?)?,
-        };
+        let way = Way::find(&config, &destinations)?;
         let heaps = match (config.heap.count, source.heaps()) {
             (Some(asked), Some(there)) if asked > there => {
                 return Err(Failure::Usage(format!(
@@ -80,8 +64,8 @@ impl Stream {
             && flows == 1
             && !attached
             && source.heap_len() > 0;
-        let packet_limit = max_packet_size(mtu, destinations[0].ip());
-        let size = config.stream.packet_size_within(mtu, destinations[0].is_ipv6())?;
+        let packet_limit = max_packet_size(way.mtu, destinations[0].ip());
+        let size = config.stream.packet_size_within(way.mtu, destinations[0].is_ipv6())?;
         let planner = Planner { config: &config, size, flows };
         let timestamp = timestamp_descriptor(&config);
         let descriptors = source
@@ -103,9 +87,7 @@ impl Stream {
             config,
             source,
             destinations,
-            backend,
-            reason,
-            mtu,
+            way,
             packet_limit,
             heaps,
         })
@@ -113,10 +95,10 @@ impl Stream {
 
     /// Opens the backend.
     pub fn open(&self) -> Result<Box<dyn Backend>, OpenError> {
-        Ok(match &self.config.backend.choice {
-            BackendChoice::Pcap(path) => Box::new(Pcap::create(path, &self.pcap_config()?)?),
-            _ => Box::new(Udp::open(&udp_config(&self.config, &self.destinations)?)?),
-        })
+        let batches = self.config.batch.in_flight as usize;
+        let others = self.start.packets().len() + self.stop.packets().len();
+        let packets = self.data.packets().len() * batches + others;
+        self.way.open(u32::try_from(packets).unwrap_or(u32::MAX), self.layout)
     }
 
     /// Heap cnt of data heap 0.
@@ -127,37 +109,6 @@ impl Stream {
             _ => 0,
         };
         stream.cnt_start.wrapping_add(stream.cnt_step.wrapping_mul(before))
-    }
-
-    /// What a message to the kernel can hold, and the bytes before each packet.
-    pub fn message_limits(&self) -> (RunLimits, usize) {
-        let bytes = MAX_UDP_PAYLOAD;
-        match &self.config.backend.choice {
-            BackendChoice::Pcap(_) => {
-                let ethertype = EtherType::of(self.destinations[0].ip());
-                let headroom = FrameHeader::len_for(ethertype, self.config.stream.vlan);
-                (RunLimits { segments: 1, bytes }, headroom)
-            }
-            _ => (RunLimits { segments: SEGMENTS, bytes }, 0),
-        }
-    }
-
-    fn pcap_config(&self) -> Result<PcapConfig, OpenError> {
-        let stream = &self.config.stream;
-        let mut pcap = PcapConfig::to(self.destinations.clone());
-        pcap.ttl = stream.ttl_to(self.destinations[0].ip());
-        if let Some(mac) = stream.dst_mac {
-            pcap.destination_mac = mac;
-        }
-        if let Some(port) = stream.source_port {
-            pcap.source.set_port(port);
-        }
-        let interface = interface(&self.config)?;
-        if let Some(ip) = interface.and_then(|it| it.source_address(self.destinations[0].ip())) {
-            pcap.source.set_ip(ip);
-        }
-        pcap.vlan = stream.vlan;
-        Ok(pcap)
     }
 }
 
@@ -224,42 +175,6 @@ fn open_source(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn
     })
 }
 
-/// Which backend to use, and why.
-fn choose(config: &Config) -> Result<(&'static str, String), Failure> {
-    match &config.backend.choice {
-        BackendChoice::Udp => Ok(("udp", "asked for".into())),
-        BackendChoice::Pcap(_) => Ok(("pcap", "asked for".into())),
-        BackendChoice::Auto => {
-            config.served_by_udp()?;
-            Ok(("udp", "auto: this version has no verbs backend".into()))
-        }
-        BackendChoice::Verbs => Err(OpenError::new(
-            "open the backend",
-            "verbs",
-            "this version has no verbs backend; use --backend udp",
-        )
-        .into()),
-    }
-}
-
-fn udp_config(config: &Config, destinations: &[SocketAddr]) -> Result<UdpConfig, OpenError> {
-    Ok(UdpConfig {
-        interface: interface(config)?,
-        ttl: config.stream.ttl,
-        source_port: config.stream.source_port.unwrap_or(0),
-        ..UdpConfig::new(destinations.to_vec())
-    })
-}
-
-fn interface(config: &Config) -> Result<Option<Interface>, OpenError> {
-    config
-        .backend
-        .interface
-        .as_ref()
-        .map(|interface| Interface::find(&interface.to_string()))
-        .transpose()
-}
-
 /// Looks the destinations up, and sees to it that they are of one family: that of the first.
 fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
     let mut resolved: Vec<SocketAddr> = Vec::new();
@@ -280,7 +195,3 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
     }
     Ok(resolved)
 }
-
-const ETHERNET_MTU: u32 = 1500;
-/// What every kernel with UDP segmentation offload takes in one message.
-const SEGMENTS: u32 = 64;

@@ -3,10 +3,12 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem;
+use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use ibverbs_sys as sys;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::error::{non_null, zero};
 
@@ -22,6 +24,19 @@ pub(super) struct Context {
 unsafe impl Send for Context {}
 // SAFETY: likewise.
 unsafe impl Sync for Context {}
+
+/// Something that happened to a device as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AsyncEvent {
+    /// The link went down: frames are dropped, and their work requests succeed all the same.
+    PortDown,
+    /// The link is up again.
+    PortUp,
+    /// The device is unusable from now on.
+    DeviceGone,
+    /// Something else: `enum ibv_event_type`.
+    Other(u32),
+}
 
 /// What a device can do, as far as sending goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +72,14 @@ impl Context {
         // SAFETY: freed once. An open context keeps its device (ibv_get_device_list(3)).
         unsafe { sys::ibv_free_device_list(list) };
         let context = opened?;
+        // SAFETY: the context is open, and so is its file descriptor.
+        let events = unsafe { BorrowedFd::borrow_raw((*context).async_fd) };
+        // ibv_get_async_event(3) blocks unless this says that it does not.
+        if let Err(errno) = fcntl(events, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
+            // SAFETY: opened above, and nothing was made on it.
+            unsafe { sys::ibv_close_device(context) };
+            return Err(errno.into());
+        }
         // SAFETY: the context is open.
         match non_null(unsafe { sys::ibv_alloc_pd(context) }) {
             Ok(domain) => Ok(Arc::new(Self {
@@ -71,6 +94,32 @@ impl Context {
                 Err(error)
             }
         }
+    }
+
+    /// Something that happened to the device as a whole, if anything did. Does not block.
+    pub(super) fn async_event(&self) -> Option<AsyncEvent> {
+        // SAFETY: plain data, for which zeros are valid.
+        let mut event: sys::ibv_async_event = unsafe { mem::zeroed() };
+        // SAFETY: the context is open, its file descriptor does not block, `event` is valid.
+        zero(unsafe { sys::ibv_get_async_event(self.as_ptr(), &mut event) }).ok()?;
+        let kind = event.event_type;
+        // SAFETY: an event that was got, acknowledged once.
+        unsafe { sys::ibv_ack_async_event(&mut event) };
+        Some(match kind {
+            sys::IBV_EVENT_PORT_ERR => AsyncEvent::PortDown,
+            sys::IBV_EVENT_PORT_ACTIVE => AsyncEvent::PortUp,
+            sys::IBV_EVENT_DEVICE_FATAL => AsyncEvent::DeviceGone,
+            other => AsyncEvent::Other(other),
+        })
+    }
+
+    /// Whether a port can send.
+    pub(super) fn port_is_active(&self, port: u8) -> io::Result<bool> {
+        // SAFETY: plain data, for which zeros are valid.
+        let mut attr: sys::ibv_port_attr = unsafe { mem::zeroed() };
+        // SAFETY: the context is open, `attr` is valid for the call.
+        zero(unsafe { sys::ibv_query_port(self.as_ptr(), port, &mut attr) })?;
+        Ok(attr.state == sys::ibv_port_state::IBV_PORT_ACTIVE)
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::ibv_context {

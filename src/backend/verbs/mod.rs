@@ -11,6 +11,7 @@ mod error;
 mod memory;
 mod queue;
 mod registered;
+mod resolve;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,11 +21,12 @@ use std::time::{Duration, Instant};
 
 use ibverbs_sys as sys;
 
-use self::context::Context;
 pub use self::context::DeviceCaps;
+use self::context::{AsyncEvent, Context};
 pub(super) use self::error::status_name;
 use self::queue::QueuePair;
 use self::registered::{REGION_SHIFT, Registered, identify};
+pub use self::resolve::VerbsRequest;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot};
@@ -39,6 +41,8 @@ pub struct VerbsConfig {
     pub port: u8,
     /// Headers of each flow, all of one length.
     pub headers: Vec<FrameHeader>,
+    /// Bytes of IP packet that the routes carry.
+    pub mtu: u32,
     /// Packets that are to be in flight at most; fewer where the device's queues are shorter.
     pub depth: u32,
     /// Pieces of memory that a packet has at most: 1 for packed regions, 2 for others.
@@ -75,6 +79,7 @@ pub struct Verbs {
     /// What came back unsent after an error, to be posted again.
     flushed: VecDeque<Posted>,
     health: Health,
+    link_is_up: bool,
     done: Vec<Done>,
     completions: Box<[sys::ibv_wc; COMPLETIONS]>,
     last_progress: Instant,
@@ -112,6 +117,10 @@ impl Verbs {
         sys::load().map_err(|error| OpenError::new("load libibverbs", &config.device, error))?;
         let context = Context::open(&config.device).map_err(step("open the device"))?;
         let device_caps = context.caps().map_err(step("query the device"))?;
+        if !context.port_is_active(config.port).map_err(step("query the port"))? {
+            let down = "the link is down; is the cable plugged in, and the interface up?";
+            return Err(OpenError::new("query the port", &config.device, down));
+        }
         let header = config
             .headers
             .first()
@@ -138,12 +147,22 @@ impl Verbs {
             posted: VecDeque::with_capacity(depth as usize),
             flushed: VecDeque::new(),
             health: Health::Sending,
+            link_is_up: true,
             done: Vec::with_capacity(depth as usize),
             // SAFETY: plain data, for which zeros are valid.
             completions: Box::new(unsafe { std::mem::zeroed() }),
             last_progress: Instant::now(),
             config,
         })
+    }
+
+    /// Packets of so many pieces that a queue on the device can hold.
+    ///
+    /// # Errors
+    ///
+    /// If the device cannot be opened.
+    pub fn depth(device: &str, pieces: u32) -> io::Result<u32> {
+        Ok(Context::open(device)?.caps()?.depth(pieces))
     }
 
     /// What the device can do.
@@ -211,11 +230,37 @@ impl Verbs {
             }
             if found > 0 {
                 self.last_progress = Instant::now();
+                self.check_link()?;
             }
             if found < COMPLETIONS {
                 return self.recover();
             }
         }
+    }
+
+    /// Looks whether the link went down. A device drops frames then, and reports success: whatever
+    /// it has reported since the last look may be lost.
+    fn check_link(&mut self) -> Result<(), SendError> {
+        while let Some(event) = self.context.async_event() {
+            match event {
+                AsyncEvent::PortDown => {
+                    tracing::error!("the link of {} is down", self.config.device);
+                    self.link_is_up = false;
+                }
+                AsyncEvent::PortUp => {
+                    tracing::warn!("the link of {} is up again", self.config.device);
+                    self.link_is_up = true;
+                }
+                AsyncEvent::DeviceGone => return Err(SendError::DeviceGone),
+                AsyncEvent::Other(event) => tracing::debug!(event, "asynchronous event"),
+            }
+        }
+        if !self.link_is_up {
+            for done in &mut self.done {
+                done.error.get_or_insert(SendError::LinkDown);
+            }
+        }
+        Ok(())
     }
 
     /// Takes note of one completion. Work requests are done in order: whatever was posted before it
@@ -235,16 +280,17 @@ impl Verbs {
                 self.posted.pop_front();
             }
             if !here {
-                self.done.push(Done { slot, packets: sent, error: None });
+                Done { slot, packets: sent, error: None }.join(&mut self.done);
                 continue;
             }
             match status {
                 sys::ibv_wc_status::IBV_WC_SUCCESS => {
-                    self.done.push(Done { slot, packets: sent.start..packets.end, error: None });
+                    let packets = sent.start..packets.end;
+                    Done { slot, packets, error: None }.join(&mut self.done);
                 }
                 status => {
                     if !sent.is_empty() {
-                        self.done.push(Done { slot, packets: sent, error: None });
+                        Done { slot, packets: sent, error: None }.join(&mut self.done);
                     }
                     self.fail(Posted { registered, slot, packets }, status);
                 }
@@ -272,7 +318,7 @@ impl Verbs {
             return;
         }
         let error = Some(SendError::Device { status });
-        self.done.push(Done { slot: packet.slot, packets: packet.packets, error });
+        Done { slot: packet.slot, packets: packet.packets, error }.join(&mut self.done);
     }
 
     /// Brings the queue pair back to life once all that was queued has come back, and posts again
@@ -359,6 +405,14 @@ unsafe impl Backend for Verbs {
                 break;
             }
             self.write_checksum(batch, packet);
+        }
+        if !self.link_is_up {
+            self.check_link()?;
+        }
+        if !self.link_is_up {
+            let posted = packets.len() as u32;
+            Done { slot, packets, error: Some(SendError::LinkDown) }.join(&mut self.done);
+            return Ok(posted);
         }
         if self.posted.is_empty() {
             self.last_progress = Instant::now();

@@ -1,0 +1,220 @@
+//! Which way onto the wire a stream takes, and why.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use doorbell::backend::interface::Interface;
+use doorbell::backend::pcap::{Pcap, PcapConfig};
+use doorbell::backend::udp::{self, Udp, UdpConfig};
+use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest};
+use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError};
+use doorbell::config::{BackendChoice, CompletionKind, Config};
+use doorbell::plan::RunLimits;
+use doorbell::region::Layout;
+
+use super::exit::Failure;
+
+/// A way onto the wire.
+pub struct Way {
+    kind: Kind,
+    /// Why this one.
+    pub reason: String,
+    /// Bytes of IP packet that the route carries.
+    pub mtu: u32,
+}
+
+enum Kind {
+    Udp(UdpConfig),
+    Verbs(VerbsConfig),
+    Pcap(PathBuf, PcapConfig),
+}
+
+impl Way {
+    /// Finds the way that the configuration asks for. A backend that is named is never replaced.
+    pub fn find(config: &Config, destinations: &[SocketAddr]) -> Result<Self, Failure> {
+        let interface = config
+            .backend
+            .interface
+            .as_ref()
+            .map(|interface| Interface::find(&interface.to_string()))
+            .transpose()?;
+        let asked = || "asked for".to_owned();
+        match &config.backend.choice {
+            BackendChoice::Pcap(path) => {
+                // A capture needs no route; where there is one, it shows what that would carry.
+                let mtu = match config.stream.mtu {
+                    Some(mtu) => mtu,
+                    None => udp::route_mtu(&udp_config(config, destinations, interface.clone()))
+                        .unwrap_or(ETHERNET_MTU),
+                };
+                let pcap = pcap_config(config, destinations, interface.as_ref());
+                Ok(Self { kind: Kind::Pcap(path.clone(), pcap), reason: asked(), mtu })
+            }
+            BackendChoice::Udp => Self::udp(config, destinations, interface, asked()),
+            BackendChoice::Verbs => Self::verbs(config, destinations, interface, asked()),
+            BackendChoice::Auto if config.stream.to.is_empty() => {
+                config.served_by_udp()?;
+                let reason = "auto: loopback has no RDMA".to_owned();
+                Self::udp(config, destinations, interface, reason)
+            }
+            BackendChoice::Auto => {
+                let reason = "auto: the interface has an RDMA device".to_owned();
+                match Self::verbs(config, destinations, interface.clone(), reason) {
+                    // What opens now opens later; what does not is a reason to use UDP.
+                    Ok(way) => match way.open(1, Layout::Packed) {
+                        Ok(_) => Ok(way),
+                        Err(error) => Self::fall_back(config, destinations, interface, &error),
+                    },
+                    Err(Failure::Open(error)) => {
+                        Self::fall_back(config, destinations, interface, &error)
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+        }
+    }
+
+    fn fall_back(
+        config: &Config,
+        destinations: &[SocketAddr],
+        interface: Option<Interface>,
+        why: &OpenError,
+    ) -> Result<Self, Failure> {
+        config.served_by_udp()?;
+        tracing::info!("verbs is not used: {why}");
+        let reason = format!("auto: no verbs, {}", why.source);
+        Self::udp(config, destinations, interface, reason)
+    }
+
+    fn udp(
+        config: &Config,
+        destinations: &[SocketAddr],
+        interface: Option<Interface>,
+        reason: String,
+    ) -> Result<Self, Failure> {
+        let udp = udp_config(config, destinations, interface);
+        let mtu = match config.stream.mtu {
+            Some(mtu) => mtu,
+            None => udp::route_mtu(&udp)?,
+        };
+        Ok(Self { kind: Kind::Udp(udp), reason, mtu })
+    }
+
+    fn verbs(
+        config: &Config,
+        destinations: &[SocketAddr],
+        interface: Option<Interface>,
+        reason: String,
+    ) -> Result<Self, Failure> {
+        let backend = &config.backend;
+        let request = VerbsRequest {
+            interface,
+            device: backend.device.clone(),
+            destination_mac: config.stream.dst_mac,
+            vlan: config.stream.vlan,
+            source_port: config.stream.source_port,
+            ttl: config.stream.ttl,
+            completion: match backend.completion {
+                CompletionKind::Poll => CompletionMode::Poll,
+                CompletionKind::Event => CompletionMode::Event { spin: backend.spin },
+            },
+            ..VerbsRequest::new(destinations.to_vec())
+        };
+        let verbs = request.resolve()?;
+        let mtu = config.stream.mtu.unwrap_or(verbs.mtu);
+        Ok(Self { kind: Kind::Verbs(verbs), reason, mtu })
+    }
+
+    /// The name of the backend.
+    pub fn backend(&self) -> &'static str {
+        match &self.kind {
+            Kind::Udp(_) => "udp",
+            Kind::Verbs(_) => "verbs",
+            Kind::Pcap(..) => "pcap",
+        }
+    }
+
+    /// Opens the backend, for at most so many packets in flight.
+    pub fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
+        Ok(match &self.kind {
+            Kind::Udp(config) => Box::new(Udp::open(config)?),
+            Kind::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
+                depth: packets,
+                pieces: pieces(layout),
+                ..config.clone()
+            })?),
+            Kind::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+        })
+    }
+
+    /// What a message to the kernel can hold.
+    pub fn message_limits(&self) -> RunLimits {
+        let segments = if matches!(self.kind, Kind::Udp(_)) { SEGMENTS } else { 1 };
+        RunLimits { segments, bytes: MAX_UDP_PAYLOAD }
+    }
+
+    /// Bytes before each packet.
+    pub fn headroom(&self) -> usize {
+        match &self.kind {
+            Kind::Udp(_) => 0,
+            Kind::Verbs(config) => config.headers.first().map_or(0, |header| header.len()),
+            Kind::Pcap(_, config) => config.header_len(),
+        }
+    }
+
+    /// Calls that a batch of so many packets, in so many messages, takes.
+    pub fn doorbells(&self, packets: usize, messages: usize, layout: Layout) -> usize {
+        match &self.kind {
+            Kind::Udp(_) => messages.div_ceil(MESSAGES_PER_CALL),
+            // A device that cannot be asked says so when it is opened.
+            Kind::Verbs(config) => Verbs::depth(&config.device, pieces(layout))
+                .map_or(1, |depth| packets.div_ceil(depth as usize)),
+            Kind::Pcap(..) => 1,
+        }
+    }
+}
+
+/// Pieces of memory that a packet has.
+pub fn pieces(layout: Layout) -> u32 {
+    if layout == Layout::Packed { 1 } else { 2 }
+}
+
+fn udp_config(
+    config: &Config,
+    destinations: &[SocketAddr],
+    interface: Option<Interface>,
+) -> UdpConfig {
+    UdpConfig {
+        interface,
+        ttl: config.stream.ttl,
+        source_port: config.stream.source_port.unwrap_or(0),
+        ..UdpConfig::new(destinations.to_vec())
+    }
+}
+
+fn pcap_config(
+    config: &Config,
+    destinations: &[SocketAddr],
+    interface: Option<&Interface>,
+) -> PcapConfig {
+    let stream = &config.stream;
+    let mut pcap = PcapConfig::to(destinations.to_vec());
+    pcap.ttl = stream.ttl_to(destinations[0].ip());
+    if let Some(mac) = stream.dst_mac {
+        pcap.destination_mac = mac;
+    }
+    if let Some(port) = stream.source_port {
+        pcap.source.set_port(port);
+    }
+    if let Some(ip) = interface.and_then(|it| it.source_address(destinations[0].ip())) {
+        pcap.source.set_ip(ip);
+    }
+    pcap.vlan = stream.vlan;
+    pcap
+}
+
+const ETHERNET_MTU: u32 = 1500;
+/// What every kernel with UDP segmentation offload takes in one message.
+const SEGMENTS: u32 = 64;
+/// UIO_MAXIOV, which bounds sendmmsg(2) too.
+const MESSAGES_PER_CALL: usize = 1024;
