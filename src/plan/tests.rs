@@ -33,6 +33,27 @@ fn a_heap_of_one_byte_is_one_packet() {
     assert_eq!(lengths(&HeapSpec::new(), 1472), [HEADER_LEN + ITEM_POINTER_LEN + 1]);
 }
 
+/// Where smaller packets have too little payload to carry all pointers, packets are not made smaller.
+#[test]
+fn equal_packets_never_cost_a_pointer() {
+    let heap = (0..19)
+        .fold(HeapSpec::new().payload(0x3300, 17), |heap, id| heap.immediate(0x1600 + id, id));
+    let case = |uniform| Case {
+        flavour: Flavour::SPEAD_64_40,
+        heaps: vec![heap.clone()],
+        limit: 128,
+        uniform,
+        repeat_pointers: false,
+        order: Order::Serial,
+        flows: 1,
+    };
+    let (uniform, exact) = (case(true).plan(), case(false).plan());
+    assert_eq!(uniform.packets(), exact.packets());
+    let pointers: usize =
+        uniform.packets().iter().map(|packet| packet.header_len as usize - HEADER_LEN).sum();
+    assert_eq!(pointers, 20 * ITEM_POINTER_LEN);
+}
+
 #[test]
 fn what_cannot_be_planned_is_named() {
     let flavour = Flavour::SPEAD_64_40;
