@@ -28,7 +28,7 @@ use crate::region::{Batch, InFlight, Region, Slot};
 /// # Safety
 ///
 /// An implementation reads the memory of a batch that was posted to it only until it has said
-/// [`Done`] for all packets posted, and not after it is dropped. It never writes it, except for the
+/// [`Done`], exactly once, for all packets posted, and not after it is dropped. It never writes it, except for the
 /// headroom of packets that are not posted.
 #[expect(unsafe_code, reason = "memory safety rests on when a backend stops reading")]
 pub unsafe trait Backend: Send {
