@@ -19,7 +19,12 @@ impl RdmaDevice {
         let list = ibverbs::devices()?;
         Ok(list
             .iter()
-            .filter_map(|d| Some(Self { name: d.name()?.to_string_lossy().into_owned(), ports: vec![RdmaPort { number: 1 }] }))
+            .filter_map(|d| {
+                Some(Self {
+                    name: d.name()?.to_string_lossy().into_owned(),
+                    ports: vec![RdmaPort { number: 1 }],
+                })
+            })
             .collect())
     }
     /// t
