@@ -7,6 +7,7 @@
 
 mod chain;
 mod context;
+pub mod device;
 mod error;
 mod memory;
 mod queue;
