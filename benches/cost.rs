@@ -35,11 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (plan, backend): (_, Box<dyn Backend>) = match backend.as_str() {
         "verbs" => {
-            let config = VerbsRequest {
-                completion: CompletionMode::Poll,
-                ..VerbsRequest::new(vec![to])
-            }
-            .resolve()?;
+            let config =
+                VerbsRequest { completion: CompletionMode::Poll, ..VerbsRequest::new(vec![to]) }
+                    .resolve()?;
             let plan = plan(config.mtu)?;
             let depth = plan.packets().len() as u32;
             (plan, Box::new(Verbs::open(VerbsConfig { depth, ..config })?))
