@@ -27,3 +27,19 @@ pub(crate) fn status_name(status: u32) -> Option<&'static str> {
     // SAFETY: likewise; null is not expected, but is checked.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }).and_then(|name| name.to_str().ok())
 }
+
+/// What the user can do about an error.
+pub(super) fn explain(error: io::Error) -> String {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            ": raw packets need CAP_NET_RAW, as by `setcap cap_net_raw+ep $(which doorbell)`"
+        }
+        Some(libc::ENOMEM) => ": is RLIMIT_MEMLOCK (ulimit -l) large enough for the plan?",
+        Some(libc::EOPNOTSUPP | libc::EINVAL) => {
+            ": the device may have no raw packet queue pairs (`doorbell devices`)"
+        }
+        Some(libc::ENOSYS) => ": the kernel has no RDMA (modprobe ib_uverbs)",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
