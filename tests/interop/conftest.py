@@ -23,6 +23,17 @@ def doorbell() -> Doorbell:
     return Doorbell(path)
 
 
+@pytest.fixture(scope="session")
+def verbs_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for LD_LIBRARY_PATH with the software device, or what VERBS_DEVICE_LIBRARY names, in it."""
+    library = Path(os.environ.get("VERBS_DEVICE_LIBRARY", RELEASE.parent / "libverbs_device.so")).resolve()
+    if not library.is_file():
+        pytest.fail(f"{library} does not exist: run `cargo build --release -p verbs-device` first")
+    directory = tmp_path_factory.mktemp("verbs-device")
+    (directory / "libibverbs.so.1").symlink_to(library)
+    return directory
+
+
 @pytest.fixture
 def listen() -> Iterator[Callable[..., Receiver]]:
     """Opens receivers that close with the test: ``listen()``, ``listen("ipv6")``, ``listen(endpoint)``."""
