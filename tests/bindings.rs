@@ -2,11 +2,6 @@
 
 use std::io::ErrorKind;
 
-// A lost `[patch.crates-io]` fails to compile here: upstream has no `load`, and types of two versions
-// of ibverbs-sys are not equal.
-const _: fn() -> Result<(), ibverbs_sys::LoadError> = ibverbs_sys::load;
-const _: fn(ibverbs::ibv_access_flags) -> ibverbs_sys::ibv_access_flags = |flags| flags;
-
 /// With or without libibverbs, the kernel's part of it, or a device: an answer, not a crash.
 #[test]
 fn a_machine_without_rdma_is_told_politely() {

@@ -27,6 +27,8 @@ pub enum Command {
     Send(SendArguments),
     /// Show the packets, messages, memory and doorbells that a send would use; sends nothing
     Plan(PlanArguments),
+    /// Show RDMA devices and network interfaces, what works here, and what to do for the rest
+    Devices(DevicesArguments),
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +54,13 @@ pub struct PlanArguments {
     #[command(flatten)]
     pub what: What,
 
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DevicesArguments {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

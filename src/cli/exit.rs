@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use doorbell::backend::OpenError;
+use doorbell::backend::{OpenError, SendError};
 use doorbell::config::ConfigError;
 use doorbell::plan::PlanError;
 use doorbell::receive::ReceiveError;
@@ -31,6 +31,9 @@ pub enum Failure {
     /// The receiver on loopback cannot be opened.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
+    /// The backend refuses a setting.
+    #[error(transparent)]
+    Send(#[from] SendError),
     /// There is no memory, or the backend does not take it.
     #[error(transparent)]
     Allocate(#[from] AllocateError),
@@ -41,7 +44,7 @@ impl Failure {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) | Self::Config(_) | Self::Plan(_) | Self::Source(_) => USAGE,
-            Self::Open(_) | Self::Receive(_) | Self::Allocate(_) => BACKEND,
+            Self::Open(_) | Self::Receive(_) | Self::Send(_) | Self::Allocate(_) => BACKEND,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Arguments to configuration to run, and what a person sees of it.
 
 mod args;
+mod devices;
 mod exit;
 mod plan;
 mod progress;
@@ -25,6 +26,7 @@ pub fn run() -> ExitCode {
     let result = match arguments.command {
         Command::Send(arguments) => send::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");

@@ -34,6 +34,13 @@ pub struct Report {
     pub seconds: f64,
     /// Payload over time.
     pub payload_gbit_per_s: f64,
+    /// Whole frames over time.
+    pub wire_gbit_per_s: f64,
+    /// The rate asked for, on the wire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_gbit_per_s: Option<f64>,
+    /// Who keeps to it: `hardware`, `software` or `none`.
+    pub pacing: &'static str,
     /// CPU time in user space, all threads.
     pub user_seconds: f64,
     /// CPU time in the kernel, all threads.
@@ -68,6 +75,7 @@ impl Report {
     pub fn time(&mut self, elapsed: Duration, cost: &Cost) {
         self.seconds = elapsed.as_secs_f64();
         self.payload_gbit_per_s = self.payload_bytes as f64 * 8e-9 / self.seconds.max(1e-9);
+        self.wire_gbit_per_s = self.wire_bytes as f64 * 8e-9 / self.seconds.max(1e-9);
         let now = Cost::now();
         self.user_seconds = now.user - cost.user;
         self.system_seconds = now.system - cost.system;
@@ -99,6 +107,12 @@ impl Report {
             HumanCount(self.doorbells),
             self.user_seconds + self.system_seconds
         );
+        if let Some(asked) = self.asked_gbit_per_s {
+            println!(
+                "          at {:.3} Gb/s on the wire, {asked:.3} asked for, paced by {}",
+                self.wire_gbit_per_s, self.pacing
+            );
+        }
         println!("          from {} of memory on {}", HumanBytes(self.pinned_bytes), self.pages);
         if self.gso_refused > 0 {
             println!(

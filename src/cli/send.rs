@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use doorbell::backend::OpenError;
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
 use doorbell::plan::Plan;
@@ -68,6 +69,24 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::from(HEAPS_FAILED)
     })
+}
+
+/// Has the hardware keep to the rate if it can and may, else the sender. Returns which.
+fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
+    let pacing = &stream.config.pacing;
+    let Some(rate) = pacing.rate else { return Ok("none") };
+    if pacing.mode != PacingMode::Software && sender.pace_in_hardware(rate)? {
+        return Ok("hardware");
+    }
+    if pacing.mode == PacingMode::Hardware {
+        return Err(Failure::Open(OpenError::new(
+            "pace by hardware",
+            stream.way.backend(),
+            "it does not keep to this rate; see `doorbell devices`, or use --pacing software",
+        )));
+    }
+    sender.pace(Some(rate));
+    Ok("software")
 }
 
 /// A flag that SIGINT and SIGTERM raise. A second one ends the program at once.
@@ -157,19 +176,14 @@ impl Run {
     ) -> Result<Self, Failure> {
         let stream_config = &stream.config.stream;
         sender.number_heaps(stream_config.cnt_start, stream_config.cnt_step);
-        if stream.config.pacing.mode == PacingMode::Hardware {
-            return Err(Failure::Usage(format!(
-                "pacing.mode (--pacing): {} has no pacing by hardware; use software",
-                stream.way.backend()
-            )));
-        }
-        sender.pace(stream.config.pacing.rate);
+        let pacing = pace(&mut sender, &stream)?;
         let mut one = |plan: &Arc<Plan>| {
             sender.allocate(plan, Layout::Packed, 1, Vec::new()).map(|mut batches| batches.pop())
         };
         let (start, stop) = (one(&stream.start)?, one(&stream.stop)?);
         let in_flight = stream.config.batch.in_flight;
-        let sources = stream.source.memory().cloned().into_iter().collect();
+        let attached = stream.source.memory().filter(|_| stream.layout == Layout::Attached);
+        let sources = attached.cloned().into_iter().collect();
         let idle = sender.allocate(&stream.data, stream.layout, in_flight, sources)?;
         let region: &Arc<Region> = idle[0].region();
         let pinned = [&start, &stop].into_iter().flatten().map(|batch| batch.region().memory());
@@ -190,6 +204,13 @@ impl Run {
             payload_gbit_per_s: 0.0,
             user_seconds: 0.0,
             system_seconds: 0.0,
+            pacing,
+            asked_gbit_per_s: stream
+                .config
+                .pacing
+                .rate
+                .map(|rate| rate.bits_per_second as f64 * 1e-9),
+            wire_gbit_per_s: 0.0,
             pinned_bytes,
             pages: region.memory().pages().to_string(),
             gso_segments_per_message: 0.0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use doorbell::backend::{Backend, OpenError, max_packet_size};
-use doorbell::config::{Config, DescriptorPlacement, HeapContent, SourceKind};
+use doorbell::config::{Config, DescriptorPlacement, HeapContent, LayoutKind, SourceKind};
 use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
 use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 use doorbell::region::Layout;
@@ -58,11 +58,15 @@ impl Stream {
             }
             (asked, there) => asked.or(there),
         };
-        let attached = source.memory().is_some();
+        let layout = match (config.batch.layout, source.memory()) {
+            (LayoutKind::Auto | LayoutKind::Split, Some(_)) => Layout::Attached,
+            (LayoutKind::Auto, None) | (LayoutKind::Packed, _) => Layout::Packed,
+            (LayoutKind::Split, None) => Layout::Split,
+        };
         let flows = destinations.len() as u32;
         let together = config.heap.descriptors == DescriptorPlacement::First
             && flows == 1
-            && !attached
+            && layout != Layout::Attached
             && source.heap_len() > 0;
         let packet_limit = max_packet_size(way.mtu, destinations[0].ip());
         let size = config.stream.packet_size_within(way.mtu, destinations[0].is_ipv6())?;
@@ -83,7 +87,7 @@ impl Stream {
                 .plan(&data_heap(HeapSpec::new(), source.items()), batch_heaps as usize)?,
             stop: planner.plan(&HeapSpec::control(StreamControl::Stop), flows as usize)?,
             first_data_heap: u64::from(together),
-            layout: if attached { Layout::Attached } else { Layout::Packed },
+            layout,
             config,
             source,
             destinations,

@@ -213,7 +213,8 @@ mod tests {
             ("rate = '1Gb/s'", "run.toml:1: unknown key `rate`: did you mean `pacing.rate`?"),
             (
                 "[batch]\nzzzzzz = 1",
-                "run.toml:2: unknown key `batch.zzzzzz`: the valid ones are batch.heaps, batch.in_flight",
+                "run.toml:2: unknown key `batch.zzzzzz`: the valid ones are batch.heaps, batch.in_flight, \
+                 batch.layout",
             ),
             ("\n[steam]\nto = 'a:1'", "run.toml:2: unknown key `steam`: did you mean `stream`?"),
             (

@@ -42,7 +42,7 @@ pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
     BackendKind, BackendOptions, BatchOptions, CompletionKind, DescriptorPlacement, HeapOptions,
-    Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
+    LayoutKind, Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
 };
 pub use packet_size::PacketSize;
 pub use source::SourceKind;
@@ -164,6 +164,8 @@ pub struct BatchConfig {
     pub heaps: Option<u32>,
     /// Batches in flight at once, at least 1.
     pub in_flight: u32,
+    /// How packets lie in memory.
+    pub layout: LayoutKind,
 }
 
 impl BatchConfig {

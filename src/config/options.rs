@@ -178,6 +178,17 @@ pub struct BatchOptions {
     #[arg(id = "batch.in_flight", long = "in-flight", value_name = "N")]
     #[serde(deserialize_with = "number")]
     pub in_flight: Option<u32>,
+
+    /// Header and payload adjacent in memory, or apart [default: auto, packed but for files, which are
+    /// sent from where they lie]
+    #[arg(
+        id = "batch.layout",
+        long = "layout",
+        value_name = "auto|packed|split",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub layout: Option<LayoutKind>,
 }
 
 /// The section `[pacing]`.
@@ -303,6 +314,18 @@ impl ValueEnum for Order {
     }
 }
 
+/// How packets lie in memory.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayoutKind {
+    /// Packed where payload is written, split where it lies in a file.
+    #[default]
+    Auto,
+    /// Header and payload adjacent; payload from files is copied there.
+    Packed,
+    /// Headers and payload apart.
+    Split,
+}
+
 /// How to wait for completions of an RDMA device.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CompletionKind {
@@ -323,6 +346,7 @@ impl Options {
             batch: BatchOptions {
                 heaps: self.batch.heaps.or(other.batch.heaps),
                 in_flight: self.batch.in_flight.or(other.batch.in_flight),
+                layout: self.batch.layout.or(other.batch.layout),
             },
             pacing: PacingOptions {
                 rate: self.pacing.rate.or(other.pacing.rate),

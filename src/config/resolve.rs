@@ -219,7 +219,8 @@ fn batch(
             return Err(ConfigError::unusable(BATCH_HEAPS, heaps, hint));
         }
     }
-    let batch = BatchConfig { heaps: options.heaps, in_flight };
+    let layout = options.layout.unwrap_or_default();
+    let batch = BatchConfig { heaps: options.heaps, in_flight, layout };
     let heaps = match heap.content.bytes() {
         Some(bytes) => Some(batch.heaps_of(bytes, destinations, heap.count)),
         None => batch.heaps,
@@ -376,7 +377,11 @@ impl From<&Config> for Options {
                 descriptors: Some(heap.descriptors),
             },
             source: SourceOptions { kind: Some(source) },
-            batch: BatchOptions { heaps: batch.heaps, in_flight: Some(batch.in_flight) },
+            batch: BatchOptions {
+                heaps: batch.heaps,
+                in_flight: Some(batch.in_flight),
+                layout: Some(batch.layout),
+            },
             pacing: PacingOptions {
                 rate: pacing.rate.map(|rate| Rate::from_bits_per_second(rate.bits_per_second)),
                 burst: pacing.rate.map(|rate| Size::from_bytes(rate.burst.into())),

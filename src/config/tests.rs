@@ -91,7 +91,7 @@ fn flags_override_the_file() {
 const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-size 1472 --mtu 1500 \
     --flavour 64-48 --repeat-pointers --group round-robin --cnt-start 2 --cnt-step 3 --ttl 4 --vlan 5 \
     --dst-mac 02:00:00:00:00:01 --source-port 6 --heaps 7 --items a:i8[4096],0x3400=w:<f4[16x2] \
-    --descriptors own --source random:8 --batch-heaps 10 --in-flight 11 --rate 12Mb/s --burst 13KiB \
+    --descriptors own --source random:8 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
     --pacing software --backend pcap --interface eth0 --device mlx5_0 \
     --completion poll --spin-us 14 --pcap out.pcap";
 

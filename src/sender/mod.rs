@@ -105,6 +105,15 @@ impl Sender {
         self.pacing = rate.map(|rate| Pacing { pacer: Pacer::new(rate), start: Instant::now() });
     }
 
+    /// Has the hardware keep to a rate, from now on. True if it does.
+    ///
+    /// # Errors
+    ///
+    /// If the hardware has pacing, and refuses this rate.
+    pub fn pace_in_hardware(&mut self, rate: Rate) -> Result<bool, SendError> {
+        self.backend.as_mut().map_or(Ok(false), |backend| backend.pace(rate))
+    }
+
     /// What the backend can do.
     pub fn caps(&self) -> Caps {
         self.caps

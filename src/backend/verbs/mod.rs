@@ -501,6 +501,11 @@ fn explain(error: io::Error) -> String {
     format!("{error}{hint}")
 }
 
+// A lost `[patch.crates-io]` fails to compile here: upstream has no `load`, and types of two versions of
+// ibverbs-sys are not equal.
+const _: fn() -> Result<(), sys::LoadError> = sys::load;
+const _: fn(ibverbs::ibv_access_flags) -> sys::ibv_access_flags = |flags| flags;
+
 /// Completions taken off the queue at once.
 const COMPLETIONS: usize = 16;
 /// With a link that is up, a queue drains in milliseconds.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::device::RdmaDevice;
+use super::device::{RdmaDevice, RdmaPort};
 use super::{CompletionMode, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
@@ -108,25 +108,22 @@ impl VerbsRequest {
     fn device(&self, interface: &Interface) -> Result<(String, u8), OpenError> {
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", &interface.name, source))?;
-        let named = self.device.as_ref().map(|name| {
-            let error = || {
-                let names: Vec<&str> = devices.iter().map(|known| known.name.as_str()).collect();
-                let known = format!("there is no such device, only {}", names.join(", "));
-                OpenError::new("find the RDMA device", name, known)
-            };
-            let device = devices.iter().find(|known| known.name == *name).ok_or_else(error)?;
-            let is_here = |port: &&_| RdmaDevice::port_serves(port, interface);
-            let port = device.ports.iter().find(is_here).or(device.ports.first());
-            Ok((device.name.clone(), port.map_or(1, |port| port.number)))
-        });
-        named.unwrap_or_else(|| {
-            RdmaDevice::serving(&devices, interface)
+        let Some(name) = &self.device else {
+            return RdmaDevice::serving(&devices, interface)
                 .map(|(device, port)| (device.name.clone(), port.number))
                 .ok_or_else(|| {
                     let none = "no RDMA device is behind this interface (`doorbell devices`)";
                     OpenError::new("find the RDMA device", &interface.name, none)
-                })
-        })
+                });
+        };
+        let device = RdmaDevice::named(&devices, name).ok_or_else(|| {
+            let names: Vec<&str> = devices.iter().map(|known| known.name.as_str()).collect();
+            let known = format!("there is no such device, only {}", names.join(", "));
+            OpenError::new("find the RDMA device", name, known)
+        })?;
+        let is_here = |port: &&RdmaPort| port.interfaces.contains(&interface.name);
+        let port = device.ports.iter().find(is_here).or(device.ports.first());
+        Ok((name.clone(), port.map_or(FIRST_PORT, |port| port.number)))
     }
 }
 
@@ -136,3 +133,4 @@ const ANSWER: Duration = Duration::from_secs(3);
 const SPIN: Duration = Duration::from_micros(100);
 const MULTICAST_TTL: u8 = 1;
 const UNICAST_TTL: u8 = 64;
+const FIRST_PORT: u8 = 1;
