@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
+import socket
+import struct
 
 import numpy as np
 import pytest
 
-from capture import Datagram, Tap, multicast_mac
-from endpoint import Endpoint
-from namespace import FAR, NEAR, VETH, Wire, joined_networks
+from capture import Datagram, Tap, multicast_mac, ones_complement_sum
+from namespace import FAR, NEAR, VETH, Network, Wire, joined_networks
 from packets import drain, parse_packet, whole_heaps
-from program import Doorbell
-from receiver import Receiver
 from splitmix import heap_payload, splitmix_bytes
-from verbs import VerbsSender, far_endpoint
+from verbs import REFUSALS, far_endpoint
 
 KINDS = ["ipv4", "ipv6", "multicast4", "multicast6"]
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Wire]:
-    with joined_networks() as wire:
-        yield wire
-
-
-@pytest.fixture
-def wire(network: Wire) -> Iterator[Wire]:
-    """The wire; the kernel at its far end must take every datagram that comes while the test runs."""
-    before = network.far.counters()
-    yield network
-    after = network.far.counters()
-    refused = {name: after[name] - before[name] for name in REFUSALS if after[name] != before[name]}
-    assert not refused, f"the far end's kernel refused datagrams: {refused}"
-
-
-@pytest.fixture
-def sender(wire: Wire, doorbell: Doorbell, verbs_device: Path, tmp_path: Path) -> Callable[..., VerbsSender]:
-    """The program on a software device that is set up so: ``sender(MAX_QP_WR=16)``."""
-    return partial(VerbsSender.on, wire, doorbell, verbs_device, tmp_path)
-
-
-@pytest.fixture
-def listen_far(wire: Wire, listen: Callable[..., Receiver]) -> Callable[[str], Receiver]:
-    """Opens spead2's receivers at the far end."""
-    return lambda kind="ipv4": listen(far_endpoint(wire, kind))
-
-
-@pytest.fixture
-def bind_far(wire: Wire) -> Iterator[Callable[[str], Endpoint]]:
-    """Opens plain sockets at the far end."""
-    with ExitStack() as stack:
-
-        def open_endpoint(kind: str = "ipv4") -> Endpoint:
-            endpoint = far_endpoint(wire, kind)
-            stack.enter_context(endpoint.socket)
-            return endpoint
-
-        yield open_endpoint
 
 
 @pytest.mark.parametrize("completion", ["poll", "event"])
@@ -158,7 +112,7 @@ def test_a_copy_is_reported(sender, bind_far, tmp_path) -> None:
 def test_memory_in_flight_is_left_alone(sender, listen_far, layout: str, late: int) -> None:
     """The device reads just before the completion: a batch that is filled too early shows."""
     receiver = listen_far()
-    sender(_=f"veth={VETH},late={late}").send_to(
+    sender(device=f"veth={VETH},late={late}").send_to(
         receiver,
         *("--layout", layout, "--in-flight", 3, "--batch-heaps", 2),
         *("--source", "random:57", "--heap-size", 20_000, "--heaps", 60),
@@ -168,10 +122,10 @@ def test_memory_in_flight_is_left_alone(sender, listen_far, layout: str, late: i
 
 
 @pytest.mark.parametrize("completion", ["poll", "event"])
-@pytest.mark.parametrize("depth", [1, 2, 16, 100])
+@pytest.mark.parametrize("depth", [2, 16, 100])
 @pytest.mark.parametrize("layout", ["packed", "split"])
 def test_batches_larger_than_the_queue(sender, listen_far, layout: str, depth: int, completion: str) -> None:
-    """31 packets a batch of 2 heaps, on queues of `depth` blocks, of which split packets take two each."""
+    """70 packets a batch, on queues of `depth` blocks, of which split packets take two each."""
     receiver = listen_far()
     sender(MAX_QP_WR=depth).send_to(
         receiver,
@@ -198,7 +152,8 @@ def test_a_batch_is_one_doorbell(sender, listen_far, layout: str, heaps: int, ba
     assert counted["posts"] == counted["doorbells"] == report["doorbells"]
     assert counted["wrs"] == counted["frames"] == report["packets"]
     assert counted["bytes"] == report["wire_bytes"]
-    assert counted["sges"] == (1 if layout == "packed" else 2) * counted["wrs"]
+    # The first heap's 2 packets and the stop heap are packed either way.
+    assert counted["sges"] - counted["wrs"] == (0 if layout == "packed" else counted["wrs"] - 3)
 
 
 def test_pacing_sends_everything(sender, listen_far) -> None:
@@ -298,18 +253,32 @@ def test_one_file_serves_both_backends(sender, bind_far, tmp_path) -> None:
 
 
 def test_a_refused_datagram_would_be_noticed() -> None:
-    """What `wire` relies on: the kernel counts a datagram with a wrong checksum."""
+    """What the fixture `wire` relies on: the kernel counts a datagram with a wrong checksum."""
     with joined_networks() as wire:
         assert set(REFUSALS) <= wire.far.counters().keys()
         receiver = far_endpoint(wire, "ipv4")
         with receiver.socket:
-            frame = bytearray(wrong_frame(wire, receiver.port))
-            wire.near(lambda: send_frame(frame))
+            frame = frame_with_wrong_checksum(mac_of(wire.far), receiver.port)
+            wire.near(send_frame, frame)
             assert not drain(receiver.socket)
         assert wire.far.counters()["UdpInCsumErrors"] == 1
 
 
-def mac_of(network) -> bytes:
+def frame_with_wrong_checksum(mac: bytes, port: int) -> bytes:
+    udp = struct.pack("!HHHH", 4711, port, 8 + 4, 0xBAD0) + b"data"
+    addresses = socket.inet_aton(NEAR.ipv4) + socket.inet_aton(FAR.ipv4)
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + addresses
+    checksum = 0xFFFF - ones_complement_sum(header)
+    return mac + bytes(6) + b"\x08\x00" + header[:10] + struct.pack("!H", checksum) + header[12:] + udp
+
+
+def send_frame(frame: bytes) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+        sock.bind((VETH, 0))
+        sock.send(frame)
+
+
+def mac_of(network: Network) -> bytes:
     (line,) = [line for line in network.ip(f"link show {VETH}")[0].splitlines() if "link/ether" in line]
     return bytes.fromhex(line.split()[1].replace(":", ""))
 
@@ -322,9 +291,3 @@ def assert_random_heaps(datagrams: list[Datagram], seed: int, heap_size: int, co
 
 
 ITEM = 0x3300
-REFUSALS = [
-    *("IpInHdrErrors", "IpInAddrErrors", "IpInDiscards", "IpInUnknownProtos", "IpReasmReqds"),
-    *("UdpInErrors", "UdpInCsumErrors", "UdpRcvbufErrors"),
-    *("Ip6InHdrErrors", "Ip6InTruncatedPkts", "Ip6InDiscards", "Ip6ReasmReqds"),
-    *("Udp6InErrors", "Udp6InCsumErrors", "Udp6RcvbufErrors"),
-]

@@ -27,14 +27,23 @@ class VerbsSender:
     statistics: Path
 
     @classmethod
-    def on(cls, wire: Wire, doorbell: Doorbell, library: Path, directory: Path, **settings: object) -> VerbsSender:
-        """`library` is the device's directory; `settings` are those of its README, without ``VERBS_DEVICE_``."""
+    def on(
+        cls,
+        wire: Wire,
+        doorbell: Doorbell,
+        library: Path,
+        directory: Path,
+        *,
+        device: str = f"veth={VETH}",
+        **settings: object,
+    ) -> VerbsSender:
+        """`library` is the device's directory; `device` and `settings` are ``VERBS_DEVICE`` and ``VERBS_DEVICE_...``."""
         statistics = directory / "statistics.jsonl"
         environment = {
             "LD_LIBRARY_PATH": str(library),
-            "VERBS_DEVICE": f"veth={VETH}",
+            "VERBS_DEVICE": device,
             "VERBS_DEVICE_STATS": str(statistics),
-            **{f"VERBS_DEVICE_{name}".removesuffix("_"): str(value) for name, value in settings.items()},
+            **{f"VERBS_DEVICE_{name}": str(value) for name, value in settings.items()},
         }
         return cls(Doorbell(doorbell.path, doorbell.launcher, environment), wire, statistics)
 
@@ -85,8 +94,8 @@ class Attempt:
     datagrams: list[bytes]
 
     @classmethod
-    def to(cls, receiver: Endpoint, sender: VerbsSender, *arguments: object) -> Attempt:
-        done = sender.run("send", "--json", "-q", "--backend", "verbs", *receiver.to, *arguments)
+    def to(cls, receiver: Endpoint, sender: VerbsSender, *arguments: object, backend: str = "verbs") -> Attempt:
+        done = sender.run("send", "--json", "-q", "--backend", backend, *receiver.to, *arguments)
         assert done.stdout, done.stderr
         report = json.loads(done.stdout.splitlines()[-1])
         return cls(done.returncode, report, done.stderr, drain(receiver.socket))
@@ -108,3 +117,10 @@ def far_endpoint(wire: Wire, kind: str) -> Endpoint:
 
 # Of what the device counts, that which is 0 once all was given back.
 LEFT_OVER = ("channels_alive", "pds_alive", "mrs_alive", "pinned_bytes", "cqs_alive", "qps_alive")
+# What the kernel counts when it does not take a datagram that came.
+REFUSALS = [
+    *("IpInHdrErrors", "IpInAddrErrors", "IpInDiscards", "IpInUnknownProtos", "IpReasmReqds"),
+    *("UdpInErrors", "UdpInCsumErrors", "UdpRcvbufErrors"),
+    *("Ip6InHdrErrors", "Ip6InTruncatedPkts", "Ip6InDiscards", "Ip6ReasmReqds"),
+    *("Udp6InErrors", "Udp6InCsumErrors", "Udp6RcvbufErrors"),
+]
