@@ -25,6 +25,7 @@ main() {
         step "dependencies" cargo deny --locked check bans licenses sources
     fi
     step "release build" cargo build --locked --release
+    step "software verbs device" cargo build --locked --release --package verbs-device
     if provide_python; then
         step "golden vectors" golden_vectors
         step "interop with spead2" interop
@@ -52,13 +53,15 @@ golden_vectors() {
     fi
 }
 
-# spead2's receiver, captures byte by byte, system calls counted by strace, bad input.
+# spead2's receiver, captures byte by byte, system calls counted by strace, bad input, verbs on a
+# software device.
 interop() {
-    if [[ " ${failed[*]} " == *" release build "* ]]; then
+    if [[ " ${failed[*]} " == *" release build "* || " ${failed[*]} " == *" software verbs device "* ]]; then
         echo "not run: there is no release build to test"
         return 1
     fi
     provide strace strace
+    provide valgrind valgrind
     provide ip iproute2
     local runner=()
     # Network namespaces and large socket buffers take root, which CI may have for the asking.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from endpoint import Endpoint, bound_endpoint
+from namespace import Wire, joined_networks
 from program import Doorbell
 from receiver import Receiver
+from verbs import REFUSALS, VerbsSender, far_endpoint
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +24,17 @@ def doorbell() -> Doorbell:
     if not path.is_file():
         pytest.fail(f"{path} does not exist: run `cargo build --release` first, or set DOORBELL")
     return Doorbell(path)
+
+
+@pytest.fixture(scope="session")
+def verbs_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for LD_LIBRARY_PATH with the software device, or what VERBS_DEVICE_LIBRARY names, in it."""
+    library = Path(os.environ.get("VERBS_DEVICE_LIBRARY", RELEASE.parent / "libverbs_device.so")).resolve()
+    if not library.is_file():
+        pytest.fail(f"{library} does not exist: run `cargo build --release -p verbs-device` first")
+    directory = tmp_path_factory.mktemp("verbs-device")
+    (directory / "libibverbs.so.1").symlink_to(library)
+    return directory
 
 
 @pytest.fixture
@@ -33,6 +47,47 @@ def listen() -> Iterator[Callable[..., Receiver]]:
             return stack.enter_context(Receiver(endpoint))
 
         yield open_receiver
+
+
+@pytest.fixture(scope="session")
+def joined() -> Iterator[Wire]:
+    with joined_networks() as wire:
+        yield wire
+
+
+@pytest.fixture
+def wire(joined: Wire) -> Iterator[Wire]:
+    """The wire; the kernel at its far end must take every datagram that comes while the test runs."""
+    before = joined.far.counters()
+    yield joined
+    after = joined.far.counters()
+    refused = {name: after[name] - before[name] for name in REFUSALS if after[name] != before[name]}
+    assert not refused, f"the far end's kernel refused datagrams: {refused}"
+
+
+@pytest.fixture
+def sender(wire: Wire, doorbell: Doorbell, verbs_device: Path, tmp_path: Path) -> Callable[..., VerbsSender]:
+    """The program on a software device that is set up so: ``sender(MAX_QP_WR=16)``."""
+    return partial(VerbsSender.on, wire, doorbell, verbs_device, tmp_path)
+
+
+@pytest.fixture
+def listen_far(wire: Wire, listen: Callable[..., Receiver]) -> Callable[[str], Receiver]:
+    """Opens spead2's receivers at the far end."""
+    return lambda kind="ipv4": listen(far_endpoint(wire, kind))
+
+
+@pytest.fixture
+def bind_far(wire: Wire) -> Iterator[Callable[[str], Endpoint]]:
+    """Opens plain sockets at the far end."""
+    with ExitStack() as stack:
+
+        def open_endpoint(kind: str = "ipv4") -> Endpoint:
+            endpoint = far_endpoint(wire, kind)
+            stack.enter_context(endpoint.socket)
+            return endpoint
+
+        yield open_endpoint
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -42,19 +42,20 @@ def bound_endpoint(kind: str = "ipv4", port: int = 0, buffer: int = 0) -> Endpoi
     raise ValueError(f"no such kind of endpoint: {kind}")
 
 
-def multicast_endpoint(group: str, port: int = 0) -> Endpoint:
-    """An IPv4 group, joined on loopback."""
+def multicast_endpoint(group: str, port: int = 0, interface: str = "lo") -> Endpoint:
+    """An IPv4 group, joined on `interface`."""
     sock = bind(socket.AF_INET, (group, port))
-    member = socket.inet_aton(group) + socket.inet_aton("127.0.0.1")
+    # struct ip_mreqn (ip(7)), which names the interface by its index.
+    member = socket.inet_aton(group) + struct.pack("@4xi", socket.if_nametoindex(interface))
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-    return endpoint(group, sock, "--interface", "lo")
+    return endpoint(group, sock, "--interface", interface)
 
 
-def multicast6_endpoint(group: str, interface: str) -> Endpoint:
+def multicast6_endpoint(group: str, interface: str, port: int = 0) -> Endpoint:
     """An IPv6 group, joined on `interface` (which must be able to multicast: loopback is not)."""
     # The process-wide view of /sys is not this thread's network namespace; if_nametoindex is.
     index = socket.if_nametoindex(interface)
-    sock = bind(socket.AF_INET6, (group, 0, 0, index))
+    sock = bind(socket.AF_INET6, (group, port, 0, index))
     sock.setsockopt(
         socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", index)
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from receiver import Receiver
 
 @dataclass(frozen=True)
 class Doorbell:
-    """The `doorbell` binary."""
+    """The `doorbell` binary, what starts it (such as ``strace``), and what it finds in its environment."""
 
     path: Path
+    launcher: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: object, stdin: bytes | None = None) -> subprocess.Popen[bytes]:
         """Starts ``doorbell ARGUMENTS``."""
@@ -26,7 +28,7 @@ class Doorbell:
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=plain_environment(),
+            env=plain_environment() | dict(self.environment),
         )
 
     def run(self, *arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
@@ -63,7 +65,7 @@ class Doorbell:
         return self.send(*destinations, *shared, *arguments, **rest)
 
     def command(self, *arguments: object) -> list[str]:
-        return [str(self.path), *map(str, arguments)]
+        return [*self.launcher, str(self.path), *map(str, arguments)]
 
 
 def plain_environment() -> dict[str, str]:

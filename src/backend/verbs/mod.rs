@@ -68,6 +68,8 @@ struct Posted {
     registered: usize,
     slot: Slot,
     packets: Range<u32>,
+    /// Why it may be lost whatever the device reports: the link went down.
+    doubt: Option<SendError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +196,8 @@ impl Verbs {
         if taken > 0 {
             self.counters.messages += u64::from(taken);
             self.counters.packets += u64::from(taken);
-            self.posted.push_back(Posted { packets: start..start + taken, ..post });
+            let doubt = (!self.link_is_up).then_some(SendError::LinkDown);
+            self.posted.push_back(Posted { packets: start..start + taken, doubt, ..post });
         }
         taken
     }
@@ -219,8 +222,8 @@ impl Verbs {
         }
     }
 
-    /// Looks whether the link went down. A device drops frames then, and reports success: whatever
-    /// it has reported since the last look may be lost.
+    /// Looks whether the link went down. A device drops frames then, and reports success: whatever was
+    /// posted before, or reported since the last look, may be lost, even if the link is up again by now.
     fn check_link(&mut self) -> Result<(), SendError> {
         while let Some(event) = self.context.async_event() {
             match event {
@@ -233,12 +236,15 @@ impl Verbs {
                     self.link_is_up = true;
                 }
                 AsyncEvent::DeviceGone => return Err(SendError::DeviceGone),
-                AsyncEvent::Other(event) => tracing::debug!(event, "asynchronous event"),
+                AsyncEvent::Other(event) => {
+                    tracing::debug!(event, "asynchronous event");
+                    continue;
+                }
             }
-        }
-        if !self.link_is_up {
-            for done in &mut self.done {
-                done.error.get_or_insert(SendError::LinkDown);
+            let doubts = self.posted.iter_mut().map(|posted| &mut posted.doubt);
+            let errors = self.done.iter_mut().map(|done| &mut done.error);
+            for error in doubts.chain(errors) {
+                error.get_or_insert(SendError::LinkDown);
             }
         }
         Ok(())
@@ -252,7 +258,7 @@ impl Verbs {
             let here = front.registered == registered
                 && front.slot.batch == batch
                 && front.packets.contains(&packets.start);
-            let slot = front.slot;
+            let (slot, error) = (front.slot, front.doubt.clone());
             let sent = front.packets.start..if here { packets.start } else { front.packets.end };
             if here {
                 front.packets.start = packets.end;
@@ -261,20 +267,20 @@ impl Verbs {
                 self.posted.pop_front();
             }
             if !here {
-                Done { slot, packets: sent, error: None }.join(&mut self.done);
+                Done { slot, packets: sent, error }.join(&mut self.done);
                 continue;
             }
             match status {
                 sys::ibv_wc_status::IBV_WC_SUCCESS => {
                     self.restarts = 0;
                     let packets = sent.start..packets.end;
-                    Done { slot, packets, error: None }.join(&mut self.done);
+                    Done { slot, packets, error }.join(&mut self.done);
                 }
                 status => {
                     if !sent.is_empty() {
-                        Done { slot, packets: sent, error: None }.join(&mut self.done);
+                        Done { slot, packets: sent, error }.join(&mut self.done);
                     }
-                    self.fail(Posted { registered, slot, packets }, status);
+                    self.fail(Posted { registered, slot, packets, doubt: None }, status);
                 }
             }
             return;
@@ -411,7 +417,7 @@ unsafe impl Backend for Verbs {
         if self.posted.is_empty() {
             self.last_progress = Instant::now();
         }
-        Ok(self.ring(Posted { registered, slot, packets }))
+        Ok(self.ring(Posted { registered, slot, packets, doubt: None }))
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
