@@ -57,6 +57,10 @@ impl VerbsRequest {
     /// If there is no route, no answer from a neighbour, or no device on that interface; if
     /// destinations are behind different interfaces.
     pub fn resolve(&self) -> Result<VerbsConfig, OpenError> {
+        // First, since neighbours take their time to answer.
+        let device = self.device.as_deref().unwrap_or("verbs");
+        let devices = RdmaDevice::all()
+            .map_err(|source| OpenError::new("look for RDMA devices", device, source))?;
         let mut headers = Vec::with_capacity(self.destinations.len());
         let mut mtu = u32::MAX;
         let mut through: Option<String> = None;
@@ -83,7 +87,7 @@ impl VerbsRequest {
         }
         let name =
             through.ok_or_else(|| OpenError::new("find a route", "verbs", "nowhere to go"))?;
-        let (device, port) = self.device(&Interface::find(&name)?)?;
+        let (device, port) = self.device(&devices, &Interface::find(&name)?)?;
         Ok(VerbsConfig {
             device,
             port,
@@ -105,18 +109,20 @@ impl VerbsRequest {
     }
 
     /// The device and port of an interface.
-    fn device(&self, interface: &Interface) -> Result<(String, u8), OpenError> {
-        let devices = RdmaDevice::all()
-            .map_err(|source| OpenError::new("look for RDMA devices", &interface.name, source))?;
+    fn device(
+        &self,
+        devices: &[RdmaDevice],
+        interface: &Interface,
+    ) -> Result<(String, u8), OpenError> {
         let Some(name) = &self.device else {
-            return RdmaDevice::serving(&devices, interface)
+            return RdmaDevice::serving(devices, interface)
                 .map(|(device, port)| (device.name.clone(), port.number))
                 .ok_or_else(|| {
                     let none = "no RDMA device is behind this interface (`doorbell devices`)";
                     OpenError::new("find the RDMA device", &interface.name, none)
                 });
         };
-        let device = RdmaDevice::named(&devices, name).ok_or_else(|| {
+        let device = RdmaDevice::named(devices, name).ok_or_else(|| {
             let names: Vec<&str> = devices.iter().map(|known| known.name.as_str()).collect();
             let known = format!("there is no such device, only {}", names.join(", "));
             OpenError::new("find the RDMA device", name, known)
