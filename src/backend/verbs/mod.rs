@@ -266,13 +266,15 @@ impl Verbs {
             if !here || front.packets.is_empty() {
                 self.posted.pop_front();
             }
+            if !sent.is_empty() || status == sys::ibv_wc_status::IBV_WC_SUCCESS {
+                self.restarts = 0;
+            }
             if !here {
                 Done { slot, packets: sent, error }.join(&mut self.done);
                 continue;
             }
             match status {
                 sys::ibv_wc_status::IBV_WC_SUCCESS => {
-                    self.restarts = 0;
                     let packets = sent.start..packets.end;
                     Done { slot, packets, error }.join(&mut self.done);
                 }
