@@ -21,7 +21,7 @@ use super::exit::Failure;
 
 /// Shows what there is, and what works. That nothing does is no failure.
 pub fn run(arguments: &DevicesArguments) -> Result<ExitCode, Failure> {
-    let survey = Survey::take()?;
+    let survey = Survey::take();
     if arguments.json {
         println!("{}", serde_json::to_string(&survey).map_err(|e| Failure::Usage(e.to_string()))?);
     } else {
@@ -57,10 +57,12 @@ struct Verbs {
 }
 
 impl Survey {
-    fn take() -> Result<Self, Failure> {
+    fn take() -> Self {
         let found = RdmaDevice::all();
         let devices = found.as_deref().unwrap_or_default();
-        let interfaces: Vec<NetworkInterface> = Interface::all()?
+        let interfaces: Vec<NetworkInterface> = Interface::all()
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .unwrap_or_default()
             .iter()
             .map(|interface| NetworkInterface::describe(interface, devices))
             .collect();
@@ -70,7 +72,7 @@ impl Survey {
             .collect();
         let process = Process::this();
         let unavailable = found.as_ref().err();
-        Ok(Self {
+        Self {
             rdma_devices: devices
                 .iter()
                 .zip(&raw_packets)
@@ -88,7 +90,7 @@ impl Survey {
             },
             interfaces,
             process,
-        })
+        }
     }
 
     fn print(&self) {
@@ -110,7 +112,9 @@ impl Survey {
         );
         self.verbs.print();
         if self.rdma_devices.is_empty() {
-            println!("\n  Without an RDMA NIC there is nothing to do: udp sends the same streams.");
+            println!(
+                "\n  If there is no RDMA NIC, there is nothing to do: udp sends the same streams."
+            );
         }
     }
 }
@@ -222,8 +226,7 @@ fn print_wrapped(lead: &str, text: &str) {
 
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    // Spaces that are doubled on purpose stay.
-    for word in text.split(' ') {
+    for word in text.split_whitespace() {
         let line = lines.last_mut().expect("there is always one");
         match line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width {
             true if line.is_empty() => *line = word.to_owned(),
@@ -237,3 +240,15 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 const COLUMNS: usize = 7;
 /// Columns of text that anybody's terminal shows.
 const WIDTH: usize = 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_short_as_their_words_allow() {
+        assert_eq!(wrap("a bc def", 4), ["a bc", "def"]);
+        assert_eq!(wrap("a longer-word b", 4), ["a", "longer-word", "b"]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+}

@@ -82,14 +82,14 @@ impl Device {
     /// Says it in words.
     pub fn print(&self) {
         println!("  {}", self.name);
-        let row = |label: &str, value: &str| println!("    {label:<13}{value}");
+        let row = |label: &str, value: &str| println!("    {label:<15}{value}");
         let mut place: Vec<String> = self.pci.iter().map(|pci| format!("PCI {pci}")).collect();
         place.extend(self.numa_node.map(|node| format!("NUMA node {node}")));
         place.push(format!("GUID {}", self.guid));
         row("at", &place.join(", "));
         match (&self.capabilities, &self.error) {
             (Some(capabilities), _) => capabilities.print(row),
-            (None, error) => row("closed", error.as_deref().unwrap_or("unknown")),
+            (None, error) => row("error", error.as_deref().unwrap_or("unknown")),
         }
         self.ports.iter().for_each(|port| port.print(row));
     }
