@@ -124,3 +124,14 @@ fn a_device_that_permits_no_raw_packets_stops_verbs() {
     };
     assert!(codes(&survey).contains(&expected), "{survey}");
 }
+
+#[test]
+fn who_reads_no_more_is_no_trouble() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = std::process::Command::new(assert_cmd::cargo::cargo_bin!("doorbell"))
+        .arg("devices")
+        .stdout(writer)
+        .status();
+    assert!(status.unwrap().success());
+}

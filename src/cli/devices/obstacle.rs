@@ -142,8 +142,8 @@ impl Obstacle {
     ) -> Vec<Self> {
         let mut obstacles = Vec::new();
         match process.cap_net_raw {
-            // ib_uverbs asks for it in the initial user namespace, before Linux 6.17 (capable() in
-            // drivers/infiniband/core/uverbs_cmd.c).
+            // ib_uverbs asks capable(), so it counts in the initial user namespace (create_qp() in
+            // Linux's drivers/infiniband/core/uverbs_cmd.c).
             Some(true) if refused => obstacles.push(Self::new(
                 "no-cap-net-raw-on-host",
                 "raw packets are refused, although this process has CAP_NET_RAW here: the kernel \
@@ -177,7 +177,7 @@ impl Obstacle {
 }
 
 const MEMLOCK: &[&str] = &[
-    "For this shell: ulimit -l unlimited",
+    "For this shell, if its hard limit allows: ulimit -l unlimited",
     "For good: add `* - memlock unlimited` to /etc/security/limits.conf, and log in anew",
     "In a systemd service: LimitMEMLOCK=infinity",
     "In a container: add --ulimit memlock=-1 to docker run",
