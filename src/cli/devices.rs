@@ -6,6 +6,8 @@ mod obstacle;
 mod process;
 
 use std::env;
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use doorbell::backend::interface::Interface;
@@ -21,12 +23,13 @@ use super::exit::Failure;
 
 /// Shows what there is, and what works. That nothing does is no failure.
 pub fn run(arguments: &DevicesArguments) -> Result<ExitCode, Failure> {
-    let survey = Survey::take()?;
-    if arguments.json {
-        println!("{}", serde_json::to_string(&survey).map_err(|e| Failure::Usage(e.to_string()))?);
-    } else {
-        survey.print();
-    }
+    let survey = Survey::take();
+    let text = match arguments.json {
+        true => serde_json::to_string(&survey).map_err(|e| Failure::Usage(e.to_string()))? + "\n",
+        false => survey.to_string(),
+    };
+    // Whoever reads only the beginning has what they want.
+    let _ = io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -57,10 +60,12 @@ struct Verbs {
 }
 
 impl Survey {
-    fn take() -> Result<Self, Failure> {
+    fn take() -> Self {
         let found = RdmaDevice::all();
         let devices = found.as_deref().unwrap_or_default();
-        let interfaces: Vec<NetworkInterface> = Interface::all()?
+        let interfaces: Vec<NetworkInterface> = Interface::all()
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .unwrap_or_default()
             .iter()
             .map(|interface| NetworkInterface::describe(interface, devices))
             .collect();
@@ -70,7 +75,7 @@ impl Survey {
             .collect();
         let process = Process::this();
         let unavailable = found.as_ref().err();
-        Ok(Self {
+        Self {
             rdma_devices: devices
                 .iter()
                 .zip(&raw_packets)
@@ -88,30 +93,34 @@ impl Survey {
             },
             interfaces,
             process,
-        })
+        }
     }
+}
 
-    fn print(&self) {
-        println!("RDMA devices");
-        self.rdma_devices.iter().for_each(Device::print);
+impl fmt::Display for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "RDMA devices")?;
+        self.rdma_devices.iter().try_for_each(|device| device.fmt(f))?;
         if self.rdma_devices.is_empty() {
-            println!("  none");
+            writeln!(f, "  none")?;
         }
-        println!("\nNetwork interfaces");
-        print_table(&self.interfaces);
-        println!("\nWhat works here");
-        println!(
-            "  udp    {}",
-            match self.udp.gso_segments {
-                1 => "yes; this kernel takes packets one by one (no GSO)".into(),
-                segments =>
-                    format!("yes; the kernel cuts up to {segments} packets out of a message (GSO)"),
-            }
-        );
-        self.verbs.print();
+        writeln!(f, "\nNetwork interfaces")?;
+        write_table(f, &self.interfaces)?;
+        writeln!(f, "\nWhat works here")?;
+        match self.udp.gso_segments {
+            1 => writeln!(f, "  udp    yes; this kernel takes packets one by one (no GSO)")?,
+            segments => writeln!(
+                f,
+                "  udp    yes; the kernel cuts up to {segments} packets out of a message (GSO)"
+            )?,
+        }
+        self.verbs.fmt(f)?;
         if self.rdma_devices.is_empty() {
-            println!("\n  Without an RDMA NIC there is nothing to do: udp sends the same streams.");
+            let nothing =
+                "If there is no RDMA NIC, there is nothing to do: udp sends the same streams.";
+            writeln!(f, "\n  {nothing}")?;
         }
+        Ok(())
     }
 }
 
@@ -142,24 +151,27 @@ impl Verbs {
             ports.iter().flat_map(|(device, port, found)| Obstacle::of_port(device, port, found));
         Self { works, interfaces, obstacles: obstacles.chain(of_ports).chain(of_process).collect() }
     }
+}
 
-    fn print(&self) {
+impl fmt::Display for Verbs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stops = match self.obstacles.len() {
             0 => "",
             _ if self.works => ". What stops the rest, and what to do:",
             _ => ". What stops it, and what to do:",
         };
         match self.works {
-            true => println!("  verbs  yes, on {}{stops}", self.interfaces.join(", ")),
-            false => println!("  verbs  no{stops}"),
+            true => writeln!(f, "  verbs  yes, on {}{stops}", self.interfaces.join(", "))?,
+            false => writeln!(f, "  verbs  no{stops}")?,
         }
         for (number, obstacle) in (1..).zip(&self.obstacles) {
-            println!();
-            print_wrapped(&format!("  {number:>3}. "), &obstacle.cause);
+            writeln!(f)?;
+            write_wrapped(f, &format!("  {number:>3}. "), &obstacle.cause)?;
             for line in &obstacle.remedy {
-                print_wrapped("         ", line);
+                write_wrapped(f, "         ", line)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -171,7 +183,7 @@ fn probe(device: &RdmaDevice, port: &RdmaPort) -> RawPackets {
     }
 }
 
-fn print_table(interfaces: &[NetworkInterface]) {
+fn write_table(f: &mut fmt::Formatter<'_>, interfaces: &[NetworkInterface]) -> fmt::Result {
     let dash = || "-".to_owned();
     let head = ["name", "link", "MTU", "GSO", "RDMA", "driver", "addresses"].map(str::to_owned);
     let mut rows = vec![head];
@@ -206,24 +218,22 @@ fn print_table(interfaces: &[NetworkInterface]) {
     let widths: [usize; COLUMNS] = std::array::from_fn(width);
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        writeln!(f, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
+    Ok(())
 }
 
-/// Prints words in lines that are short, all but the first as far in as `lead` is long.
-fn print_wrapped(lead: &str, text: &str) {
-    for (index, line) in wrap(text, WIDTH - lead.len()).iter().enumerate() {
-        match index {
-            0 => println!("{lead}{line}"),
-            _ => println!("{:indent$}{line}", "", indent = lead.len()),
-        }
-    }
+/// Writes words in lines that are short, all but the first as far in as `lead` is long.
+fn write_wrapped(f: &mut fmt::Formatter<'_>, lead: &str, text: &str) -> fmt::Result {
+    let indent = " ".repeat(lead.len());
+    let leads = [lead].into_iter().chain(std::iter::repeat(indent.as_str()));
+    let lines = wrap(text, WIDTH - lead.len());
+    leads.zip(lines).try_for_each(|(lead, line)| writeln!(f, "{lead}{line}"))
 }
 
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    // Spaces that are doubled on purpose stay.
-    for word in text.split(' ') {
+    for word in text.split_whitespace() {
         let line = lines.last_mut().expect("there is always one");
         match line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width {
             true if line.is_empty() => *line = word.to_owned(),
@@ -237,3 +247,15 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 const COLUMNS: usize = 7;
 /// Columns of text that anybody's terminal shows.
 const WIDTH: usize = 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_short_as_their_words_allow() {
+        assert_eq!(wrap("a bc def", 4), ["a bc", "def"]);
+        assert_eq!(wrap("a longer-word b", 4), ["a", "longer-word", "b"]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+}

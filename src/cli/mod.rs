@@ -1,5 +1,13 @@
 //! Arguments to configuration to run, and what a person sees of it.
 
+/// Prints a line; one that nobody reads any more, as behind `| head`, is no reason to panic.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod args;
 mod devices;
 mod exit;

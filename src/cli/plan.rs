@@ -22,7 +22,7 @@ pub fn run(arguments: PlanArguments) -> Result<ExitCode, Failure> {
     let stream = Stream::prepare(config, LOOPBACK, &Arc::default())?;
     let summary = Summary::of(&stream)?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&summary).map_err(|e| Failure::Usage(e.to_string()))?);
+        say!("{}", serde_json::to_string(&summary).map_err(|e| Failure::Usage(e.to_string()))?);
     } else {
         summary.print();
     }
@@ -128,7 +128,7 @@ impl Summary {
     }
 
     fn print(&self) {
-        let row = |name: &str, value: String| println!("{name:<12}{value}");
+        let row = |name: &str, value: String| say!("{name:<12}{value}");
         let count = |value: usize| HumanCount(value as u64);
         row("backend", format!("{} ({})", self.backend, self.reason));
         row(

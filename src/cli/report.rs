@@ -92,14 +92,14 @@ impl Report {
     /// Says it in words.
     pub fn print(&self) {
         let sent = self.heaps - self.heaps_failed;
-        println!(
+        say!(
             "sent      {} heaps, {} in {:.3} s: {:.2} Gb/s of payload",
             HumanCount(sent),
             HumanBytes(self.payload_bytes),
             self.seconds,
             self.payload_gbit_per_s
         );
-        println!(
+        say!(
             "          {} packets of up to {} bytes, {:.1} a message, {} doorbells, {:.3} s of CPU",
             HumanCount(self.packets),
             self.packet_size,
@@ -108,26 +108,27 @@ impl Report {
             self.user_seconds + self.system_seconds
         );
         if let Some(asked) = self.asked_gbit_per_s {
-            println!(
+            say!(
                 "          at {:.3} Gb/s on the wire, {asked:.3} asked for, paced by {}",
-                self.wire_gbit_per_s, self.pacing
+                self.wire_gbit_per_s,
+                self.pacing
             );
         }
-        println!("          from {} of memory on {}", HumanBytes(self.pinned_bytes), self.pages);
+        say!("          from {} of memory on {}", HumanBytes(self.pinned_bytes), self.pages);
         if self.gso_refused > 0 {
-            println!(
+            say!(
                 "          {} messages were refused by the kernel, and sent packet by packet",
                 HumanCount(self.gso_refused)
             );
         }
         if self.heaps_failed > 0 {
-            println!("failed    {} heaps did not go out whole", HumanCount(self.heaps_failed));
+            say!("failed    {} heaps did not go out whole", HumanCount(self.heaps_failed));
         }
         let Some(received) = &self.received else { return };
         if self.is_success() {
-            println!("received  {} heaps, every byte as it was sent", HumanCount(received.heaps));
+            say!("received  {} heaps, every byte as it was sent", HumanCount(received.heaps));
         } else {
-            println!(
+            say!(
                 "received  {} heaps whole, {} incomplete, {} with wrong bytes, of {} sent",
                 HumanCount(received.heaps),
                 HumanCount(received.incomplete),

@@ -29,7 +29,7 @@ use super::stream::{LOOPBACK, Stream};
 pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let config = arguments.what.configuration()?;
     if arguments.print_config {
-        print!("{}", config.to_toml());
+        say!("{}", config.to_toml().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let interrupted = interruption()?;
@@ -56,10 +56,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         run.report.print();
     }
     if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string(&run.report).map_err(|e| Failure::Usage(e.to_string()))?
-        );
+        say!("{}", serde_json::to_string(&run.report).map_err(|e| Failure::Usage(e.to_string()))?);
     }
     outcome?;
     Ok(if run.interrupted.load(Ordering::Relaxed) {
@@ -111,8 +108,8 @@ fn announce(stream: &Stream, embedded: bool) {
         }
         (false, []) => unreachable!("a stream has a destination"),
     };
-    println!("sending   {heaps}heaps of {heap} to {to}");
-    println!("          over {} ({})", stream.way.backend(), stream.way.reason);
+    say!("sending   {heaps}heaps of {heap} to {to}");
+    say!("          over {} ({})", stream.way.backend(), stream.way.reason);
 }
 
 /// The receiver on loopback, on a thread of its own.

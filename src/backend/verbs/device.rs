@@ -116,7 +116,7 @@ impl RdmaDevice {
         devices
             .iter()
             .flat_map(|device| device.ports.iter().map(move |port| (device, port)))
-            .filter(|(_, port)| port.interfaces.contains(&interface.name))
+            .filter(|(_, port)| port.serves(interface))
             // The first of those that are equal.
             .min_by_key(|(_, port)| !port.can_send())
     }

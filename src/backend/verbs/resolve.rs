@@ -127,7 +127,7 @@ impl VerbsRequest {
             let known = format!("there is no such device, only {}", names.join(", "));
             OpenError::new("find the RDMA device", name, known)
         })?;
-        let is_here = |port: &&RdmaPort| port.interfaces.contains(&interface.name);
+        let is_here = |port: &&RdmaPort| port.serves(interface);
         let port = device.ports.iter().find(is_here).or(device.ports.first());
         Ok((name.clone(), port.map_or(FIRST_PORT, |port| port.number)))
     }

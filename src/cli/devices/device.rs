@@ -1,5 +1,6 @@
 //! RDMA devices, as `doorbell devices` shows them.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use doorbell::backend::verbs::device::{RawPackets, RdmaDevice, RdmaPort};
@@ -78,43 +79,43 @@ impl Device {
                 .collect(),
         }
     }
+}
 
-    /// Says it in words.
-    pub fn print(&self) {
-        println!("  {}", self.name);
-        let row = |label: &str, value: &str| println!("    {label:<15}{value}");
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {}", self.name)?;
         let mut place: Vec<String> = self.pci.iter().map(|pci| format!("PCI {pci}")).collect();
         place.extend(self.numa_node.map(|node| format!("NUMA node {node}")));
         place.push(format!("GUID {}", self.guid));
-        row("at", &place.join(", "));
+        row(f, "at", &place.join(", "))?;
         match (&self.capabilities, &self.error) {
-            (Some(capabilities), _) => capabilities.print(row),
-            (None, error) => row("closed", error.as_deref().unwrap_or("unknown")),
+            (Some(capabilities), _) => capabilities.fmt(f)?,
+            (None, error) => row(f, "error", error.as_deref().unwrap_or("unknown"))?,
         }
-        self.ports.iter().for_each(|port| port.print(row));
+        self.ports.iter().try_for_each(|port| port.fmt(f))
     }
 }
 
-impl Capabilities {
-    fn print(&self, row: impl Fn(&str, &str)) {
+fn row(f: &mut fmt::Formatter<'_>, label: &str, value: &str) -> fmt::Result {
+    writeln!(f, "    {label:<15}{value}")
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.firmware.is_empty() {
-            row("firmware", &self.firmware);
+            row(f, "firmware", &self.firmware)?;
         }
-        row("checksums", if self.checksum_offload { "by the device" } else { "by this program" });
-        row(
-            "pacing",
-            &match (self.pacing_min_kbps, self.pacing_max_kbps) {
-                (Some(min), Some(max)) => format!("by the device, {} to {}", rate(min), rate(max)),
-                _ => "by this program".into(),
-            },
-        );
-        row(
-            "queue",
-            &format!(
-                "{} packets of one piece, {} of two; larger batches go in parts",
-                self.queue_packed, self.queue_split
-            ),
-        );
+        let who = if self.checksum_offload { "by the device" } else { "by this program" };
+        row(f, "checksums", who)?;
+        let pacing = match (self.pacing_min_kbps, self.pacing_max_kbps) {
+            (Some(min), Some(max)) => format!("by the device, {} to {}", rate(min), rate(max)),
+            _ => "by this program".into(),
+        };
+        row(f, "pacing", &pacing)?;
+        let (packed, split) = (self.queue_packed, self.queue_split);
+        let queue =
+            format!("{packed} packets of one piece, {split} of two; larger batches go in parts");
+        row(f, "queue", &queue)
     }
 }
 
@@ -137,17 +138,19 @@ impl Port {
             },
         }
     }
+}
 
-    fn print(&self, row: impl Fn(&str, &str)) {
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut link = format!("{}, {}", self.state, self.link_layer);
         link.extend(self.speed_gbps.map(|speed| format!(", {speed} Gb/s")));
-        row(&format!("port {}", self.number), &format!("{link}, RDMA MTU {}", self.rdma_mtu));
+        link.push_str(&format!(", RDMA MTU {}", self.rdma_mtu));
+        row(f, &format!("port {}", self.number), &link)?;
         let interfaces = self.interfaces.join(", ");
-        row("  interface", if interfaces.is_empty() { "none here" } else { &interfaces });
-        row("  raw packets", &self.raw_packets);
-        for (index, gid) in self.gids.iter().enumerate() {
-            row(if index == 0 { "  GIDs" } else { "" }, &gid.to_string());
-        }
+        row(f, "  interface", if interfaces.is_empty() { "none here" } else { &interfaces })?;
+        row(f, "  raw packets", &self.raw_packets)?;
+        let labels = ["  GIDs"].into_iter().chain(std::iter::repeat(""));
+        labels.zip(&self.gids).try_for_each(|(label, gid)| row(f, label, &gid.to_string()))
     }
 }
 

@@ -62,14 +62,13 @@ impl Obstacle {
         let remedy: &[&str] = match error.kind() {
             ErrorKind::NotFound => &[
                 "sudo modprobe ib_uverbs",
-                "In a container: pass its files in (docker run --device=/dev/infiniband).",
+                "In a container: add --device=/dev/infiniband to docker run",
             ],
             ErrorKind::PermissionDenied => &[
-                "See who may open the files in /dev/infiniband (ls -l): rdma-core's udev rules \
-                 let everybody.",
-                "In a container: pass them in (docker run --device=/dev/infiniband).",
+                "See who may open it: ls -l /dev/infiniband (rdma-core's udev rules let everybody)",
+                "In a container: add --device=/dev/infiniband to docker run",
             ],
-            _ => &["See the kernel's log (dmesg) and `ibv_devinfo`."],
+            _ => &["See what the kernel's log (dmesg) and ibv_devinfo say"],
         };
         let cause = format!("{name} cannot be opened: {error}");
         Some(Self::new("device-not-opened", cause, remedy).at(name, None))
@@ -99,14 +98,14 @@ impl Obstacle {
             add(
                 "port-down",
                 format!("{place} is {}", port.state),
-                &[&link, "Then look at cable, transceiver and switch."],
+                &[&link, "If that is so already: look at cable, transceiver and switch"],
             );
         }
         if port.interfaces.is_empty() {
             add(
                 "no-interface",
                 format!("{place} has no network interface here"),
-                &["In a container: share the host's network (docker run --network=host)."],
+                &["In a container: add --network=host to docker run"],
             );
         }
         match raw_packets {
@@ -114,13 +113,15 @@ impl Obstacle {
                 add(
                     "no-raw-packets",
                     format!("{place} has no raw packet queue pairs"),
-                    &["NVIDIA ConnectX-3 and later have; software devices (rxe, siw) do not."],
+                    &[
+                        "Take another NIC: NVIDIA ConnectX-3 and later have them, rxe and siw do not",
+                    ],
                 );
             }
             RawPackets::Refused(error) => {
                 let remedy = match error.kind() {
                     ErrorKind::OutOfMemory => MEMLOCK,
-                    _ => &["See the kernel's log (dmesg)."],
+                    _ => &["See what the kernel's log (dmesg) says"],
                 };
                 add(
                     "queue-refused",
@@ -141,19 +142,24 @@ impl Obstacle {
     ) -> Vec<Self> {
         let mut obstacles = Vec::new();
         match process.cap_net_raw {
+            // ib_uverbs asks capable(), so it counts in the initial user namespace (create_qp() in
+            // Linux's drivers/infiniband/core/uverbs_cmd.c).
             Some(true) if refused => obstacles.push(Self::new(
-                "foreign-cap-net-raw",
-                "raw packets are refused although this process has CAP_NET_RAW: the kernel wants \
-                 that of the host"
+                "no-cap-net-raw-on-host",
+                "raw packets are refused, although this process has CAP_NET_RAW here: the kernel \
+                 wants that of the host"
                     .into(),
-                &["Run outside of a rootless container or user namespace."],
+                &["Run it outside of rootless containers and other user namespaces"],
             )),
             Some(false) => {
                 let path = program.as_ref().map_or(Path::new("doorbell"), AsRef::as_ref);
                 obstacles.push(Self::new(
                     "no-cap-net-raw",
                     "raw packets need CAP_NET_RAW, which this process has not".into(),
-                    &[&setcap(path), "In a container: docker run --cap-add=NET_RAW, and as root."],
+                    &[
+                        &setcap(path),
+                        "In a container: run it as root, and add --cap-add=NET_RAW to docker run",
+                    ],
                 ));
             }
             _ => {}
@@ -171,9 +177,10 @@ impl Obstacle {
 }
 
 const MEMLOCK: &[&str] = &[
-    "For this shell: ulimit -l unlimited",
-    "For good, in /etc/security/limits.conf, then log in anew:  * - memlock unlimited",
-    "A systemd service: LimitMEMLOCK=infinity. A container: docker run --ulimit memlock=-1.",
+    "For this shell, if its hard limit allows: ulimit -l unlimited",
+    "For good: add `* - memlock unlimited` to /etc/security/limits.conf, and log in anew",
+    "In a systemd service: LimitMEMLOCK=infinity",
+    "In a container: add --ulimit memlock=-1 to docker run",
 ];
 
 #[cfg(test)]
@@ -252,7 +259,7 @@ mod tests {
             Obstacle::of_process(process, refused, &Ok("/opt/doorbell"))
         };
         assert!(found(&process(true, None), false).is_empty());
-        assert_eq!(found(&process(true, None), true)[0].code, "foreign-cap-net-raw");
+        assert_eq!(found(&process(true, None), true)[0].code, "no-cap-net-raw-on-host");
         for refused in [false, true] {
             let lacks = found(&process(false, None), refused);
             assert_eq!((lacks.len(), lacks[0].code), (1, "no-cap-net-raw"));

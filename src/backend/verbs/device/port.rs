@@ -95,6 +95,11 @@ impl RdmaPort {
         self.state == PortState::Active && self.link_layer == LinkLayer::Ethernet
     }
 
+    /// Whether it is the other face of an interface.
+    pub fn serves(&self, interface: &Interface) -> bool {
+        self.interfaces.contains(&interface.name)
+    }
+
     /// Whether its GIDs hold an address of an interface, or the link-local one of its MAC address:
     /// that is how RoCE fills them (InfiniBand Architecture 1.4, annex A17.4).
     pub(super) fn has_address_of(&self, interface: &Interface, mac: Option<MacAddress>) -> bool {

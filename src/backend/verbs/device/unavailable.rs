@@ -19,7 +19,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// What to do about it, a sentence an entry.
+    /// What to do about it, one thing an entry.
     pub fn remedy(&self) -> &'static [&'static str] {
         match self {
             Self::NoLibrary(_) => &[
@@ -28,19 +28,17 @@ impl Unavailable {
             ],
             Self::NoKernelSupport => &[
                 "sudo modprobe ib_uverbs",
-                "In a container or virtual machine: load it on the host, and pass a device in \
-                 (docker run --device=/dev/infiniband).",
+                "In a container: load it on the host, and add --device=/dev/infiniband to docker run",
             ],
             Self::NoProvider(_) => &[
                 "Debian, Ubuntu: sudo apt-get install ibverbs-providers",
-                "In a container: its rdma-core may be older than the kernel's driver.",
+                "In a container, rdma-core may be older than the driver of the host's kernel",
             ],
             Self::NoDevice => &[
                 "Load the driver of the NIC's RDMA half, such as: sudo modprobe mlx5_ib",
-                "In a container or virtual machine: pass a device in \
-                 (docker run --device=/dev/infiniband --network=host).",
+                "In a container: add --device=/dev/infiniband --network=host to docker run",
             ],
-            Self::Os(_) => &["See the kernel's log (dmesg) and `ibv_devices`."],
+            Self::Os(_) => &["See what the kernel's log (dmesg) and ibv_devices say"],
         }
     }
 
