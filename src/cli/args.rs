@@ -37,15 +37,15 @@ pub struct SendArguments {
     pub what: What,
 
     /// End standard output with a report of one JSON object
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 
     /// Show neither progress nor report
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// Print the configuration that file and flags come to as TOML, and send nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub print_config: bool,
 }
 
@@ -55,14 +55,14 @@ pub struct PlanArguments {
     pub what: What,
 
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct DevicesArguments {
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
@@ -92,7 +92,7 @@ impl What {
 
 const SEND_EXAMPLES: &str = "\
 Examples:
-  doorbell send                                       the default stream, verified on loopback
-  doorbell send --to 239.1.0.0+3:7148 --rate 10Gb/s   four substreams, one rate
-  doorbell send --source frames.npy --to host:7148    an array, a heap for each index of its first axis
+  doorbell send                                      the default stream, verified on loopback
+  doorbell send --to 239.1.0.0+3:7148 --rate 10Gb/s  four substreams, one rate
+  doorbell send --to host:7148 --source frames.npy   an array, a heap for each of its first axis
   doorbell send --to host:7148 --backend pcap --pcap stream.pcap";
