@@ -134,16 +134,18 @@ impl Summary {
         row(
             "route",
             format!(
-                "{} destination(s), MTU {} bytes: packets of up to {} bytes of SPEAD",
-                self.destinations, self.mtu, self.packet_limit
+                "{}, MTU {} bytes: packets of up to {} bytes of SPEAD",
+                plural(self.destinations, "destination"),
+                self.mtu,
+                self.packet_limit
             ),
         );
         row(
             "heap",
             format!(
-                "{} of payload in {} packet(s)",
+                "{} of payload in {}",
                 HumanBytes(self.heap_bytes as u64),
-                self.packets_per_heap
+                plural(self.packets_per_heap as usize, "packet")
             ),
         );
         let sizes: Vec<String> = self
@@ -165,9 +167,9 @@ impl Summary {
         row(
             "messages",
             format!(
-                "{} a batch, runs of up to {} packet(s)",
+                "{} a batch, runs of up to {}",
                 count(self.messages_per_batch),
-                self.longest_run
+                plural(self.longest_run, "packet")
             ),
         );
         row("doorbells", format!("{} a batch", self.doorbells_per_batch));
@@ -184,4 +186,8 @@ impl Summary {
             );
         }
     }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(count as u64), if count == 1 { "" } else { "s" })
 }

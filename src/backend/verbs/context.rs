@@ -55,6 +55,19 @@ pub struct DeviceCaps {
     pub firmware: String,
 }
 
+impl DeviceCaps {
+    /// Work requests of so many pieces that fit the device's longest queue.
+    ///
+    /// mlx5 takes one 64-byte block for a request of one piece and two for up to five, counts blocks
+    /// in powers of two, and refuses more than `max_qp_wr` (rdma-core, providers/mlx5).
+    pub fn depth(&self, pieces: u32) -> u32 {
+        let blocks = if pieces <= 1 { 1 } else { 2 };
+        let longest = self.max_qp_wr.max(1);
+        let power = 1 << longest.ilog2();
+        (power / blocks).min(self.max_cqe.max(1)).max(1)
+    }
+}
+
 impl Context {
     /// Opens a device by its name, such as `mlx5_0`.
     pub(super) fn open(name: &str) -> io::Result<Arc<Self>> {

@@ -1,5 +1,6 @@
 //! What verbs answer when they fail, in the three ways they do.
 
+use std::env;
 use std::ffi::{CStr, c_int};
 use std::io;
 
@@ -26,4 +27,21 @@ pub(crate) fn status_name(status: u32) -> Option<&'static str> {
     let name = unsafe { sys::ibv_wc_status_str(status) };
     // SAFETY: likewise; null is not expected, but is checked.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }).and_then(|name| name.to_str().ok())
+}
+
+/// What the user can do about an error.
+pub(super) fn explain(error: io::Error) -> String {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            let program = env::current_exe().unwrap_or_else(|_| "doorbell".into());
+            format!(": raw packets need CAP_NET_RAW: setcap cap_net_raw+ep {}", program.display())
+        }
+        Some(libc::ENOMEM) => ": is RLIMIT_MEMLOCK (ulimit -l) large enough for the plan?".into(),
+        Some(libc::EOPNOTSUPP | libc::EINVAL) => {
+            ": the device may have no raw packet queue pairs (`doorbell devices`)".into()
+        }
+        Some(libc::ENOSYS) => ": the kernel has no RDMA (modprobe ib_uverbs)".into(),
+        _ => String::new(),
+    };
+    format!("{error}{hint}")
 }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "verbs are C, and take pointers")]
 
 mod chain;
+mod config;
 mod context;
 pub mod device;
 mod error;
@@ -22,8 +23,10 @@ use std::time::{Duration, Instant};
 
 use ibverbs_sys as sys;
 
+pub use self::config::{CompletionMode, VerbsConfig};
 pub use self::context::DeviceCaps;
 use self::context::{AsyncEvent, Context};
+use self::error::explain;
 pub(super) use self::error::status_name;
 use self::queue::QueuePair;
 use self::registered::{REGION_SHIFT, Registered, identify};
@@ -31,38 +34,7 @@ pub use self::resolve::VerbsRequest;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot};
-use crate::wire::frame::{Endpoints, FrameHeader};
-
-/// Which device to send from, and what to put before the packets of each flow.
-#[derive(Clone, Debug)]
-pub struct VerbsConfig {
-    /// Name of the device, such as `mlx5_0`.
-    pub device: String,
-    /// Its port, from 1.
-    pub port: u8,
-    /// Headers of each flow, all of one length.
-    pub headers: Vec<FrameHeader>,
-    /// Bytes of IP packet that the routes carry.
-    pub mtu: u32,
-    /// Packets that are to be in flight at most; fewer where the device's queues are shorter.
-    pub depth: u32,
-    /// Pieces of memory that a packet has at most: 1 for packed regions, 2 for others.
-    pub pieces: u32,
-    /// How to wait for completions.
-    pub completion: CompletionMode,
-}
-
-/// How to wait for completions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CompletionMode {
-    /// Look for them all the time.
-    Poll,
-    /// Look for so long, then sleep until the device interrupts.
-    Event {
-        /// How long to look before going to sleep.
-        spin: Duration,
-    },
-}
+use crate::wire::frame::Endpoints;
 
 /// Sends frames through a raw packet queue pair.
 pub struct Verbs {
@@ -80,6 +52,10 @@ pub struct Verbs {
     /// What came back unsent after an error, to be posted again.
     flushed: VecDeque<Posted>,
     health: Health,
+    /// How often the queue pair was restarted since a packet was last sent, and what a post that
+    /// was refused was told.
+    restarts: u32,
+    refused: Option<i32>,
     link_is_up: bool,
     done: Vec<Done>,
     completions: Box<[sys::ibv_wc; COMPLETIONS]>,
@@ -150,8 +126,10 @@ impl Verbs {
             posted: VecDeque::with_capacity(depth as usize),
             flushed: VecDeque::new(),
             health: Health::Sending,
+            restarts: 0,
+            refused: None,
             link_is_up: true,
-            done: Vec::with_capacity(depth as usize),
+            done: Vec::with_capacity(DONE),
             // SAFETY: plain data, for which zeros are valid.
             completions: Box::new(unsafe { std::mem::zeroed() }),
             last_progress: Instant::now(),
@@ -204,9 +182,11 @@ impl Verbs {
         let taken = match chain.cut(post.packets.clone(), |first| unsafe { pair.post(first) }) {
             Ok(()) => asked,
             Err((bad, errno)) => {
-                // Slots are counted above, so this is the device's trouble, not ours.
-                if errno != libc::ENOMEM {
+                // Slots are counted above, so this is the device's trouble, not ours. If it has none
+                // left and nothing is queued that would free one, waiting does not help.
+                if errno != libc::ENOMEM || self.posted.is_empty() {
                     self.health = Health::Draining;
+                    self.refused = Some(errno);
                 }
                 tracing::debug!(errno, "ibv_post_send took only some of a batch");
                 chain.index_of(bad).map_or(0, |index| index.saturating_sub(start).min(asked))
@@ -292,6 +272,7 @@ impl Verbs {
             }
             match status {
                 sys::ibv_wc_status::IBV_WC_SUCCESS => {
+                    self.restarts = 0;
                     let packets = sent.start..packets.end;
                     Done { slot, packets, error }.join(&mut self.done);
                 }
@@ -324,7 +305,10 @@ impl Verbs {
             }
             return;
         }
-        let error = Some(SendError::Device { status });
+        let error = Some(match self.health {
+            Health::GivingUp => SendError::Stalled,
+            Health::Sending | Health::Draining => SendError::Device { status },
+        });
         Done { slot: packet.slot, packets: packet.packets, error }.join(&mut self.done);
     }
 
@@ -333,6 +317,11 @@ impl Verbs {
     fn recover(&mut self) -> Result<(), SendError> {
         if self.health == Health::Sending || !self.posted.is_empty() {
             return Ok(());
+        }
+        self.restarts += 1;
+        if self.restarts > RESTARTS {
+            let errno = self.refused.unwrap_or(libc::EIO);
+            return Err(SendError::Os { call: "ibv_post_send", errno });
         }
         tracing::warn!("the queue pair was in error; it is restarted");
         self.pair.restart().map_err(failed("ibv_modify_qp"))?;
@@ -388,6 +377,10 @@ unsafe impl Backend for Verbs {
             true => sys::ibv_send_flags::IBV_SEND_IP_CSUM.0,
             false => 0,
         };
+        if region.batches() > MOST_BATCHES || self.registered.len() >= MOST_REGIONS {
+            let many = format!("{MOST_BATCHES} batches of {MOST_REGIONS} regions are the most");
+            return Err(OpenError::new("register memory", &self.config.device, many));
+        }
         let id = (self.registered.len() as u64) << REGION_SHIFT;
         let registered = Registered::new(&self.context, region, id, flags).map_err(error)?;
         self.registered.push(registered);
@@ -474,37 +467,8 @@ unsafe impl Backend for Verbs {
     }
 }
 
-impl DeviceCaps {
-    /// Work requests of so many pieces that fit the device's longest queue.
-    ///
-    /// mlx5 takes one 64-byte block for a request of one piece and two for up to five, counts blocks
-    /// in powers of two, and refuses more than `max_qp_wr` (rdma-core, providers/mlx5).
-    pub fn depth(&self, pieces: u32) -> u32 {
-        let blocks = if pieces <= 1 { 1 } else { 2 };
-        let longest = self.max_qp_wr.max(1);
-        let power = 1 << longest.ilog2();
-        (power / blocks).min(self.max_cqe.max(1)).max(1)
-    }
-}
-
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SendError {
     move |error| SendError::Os { call, errno: error.raw_os_error().unwrap_or(0) }
-}
-
-/// What the user can do about an error.
-fn explain(error: io::Error) -> String {
-    let hint = match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            ": raw packets need CAP_NET_RAW, as by `setcap cap_net_raw+ep $(which doorbell)`"
-        }
-        Some(libc::ENOMEM) => ": is RLIMIT_MEMLOCK (ulimit -l) large enough for the plan?",
-        Some(libc::EOPNOTSUPP | libc::EINVAL) => {
-            ": the device may have no raw packet queue pairs (`doorbell devices`)"
-        }
-        Some(libc::ENOSYS) => ": the kernel has no RDMA (modprobe ib_uverbs)",
-        _ => "",
-    };
-    format!("{error}{hint}")
 }
 
 // A lost `[patch.crates-io]` fails to compile here: upstream has no `load`, and types of two versions of
@@ -514,5 +478,12 @@ const _: fn(ibverbs::ibv_access_flags) -> sys::ibv_access_flags = |flags| flags;
 
 /// Completions taken off the queue at once.
 const COMPLETIONS: usize = 16;
+/// Posts rarely come back in more parts.
+const DONE: usize = 64;
+/// Room that identifiers of work requests have.
+const MOST_BATCHES: u32 = 1 << 16;
+const MOST_REGIONS: usize = 1 << 16;
+/// A device that refuses all packets will go on to.
+const RESTARTS: u32 = 3;
 /// With a link that is up, a queue drains in milliseconds.
 const STALL: Duration = Duration::from_secs(5);

@@ -82,7 +82,7 @@ impl Device {
     /// Says it in words.
     pub fn print(&self) {
         println!("  {}", self.name);
-        let row = |label: &str, value: &str| println!("    {label:<13}{value}");
+        let row = |label: &str, value: &str| println!("    {label:<15}{value}");
         let mut place: Vec<String> = self.pci.iter().map(|pci| format!("PCI {pci}")).collect();
         place.extend(self.numa_node.map(|node| format!("NUMA node {node}")));
         place.push(format!("GUID {}", self.guid));
