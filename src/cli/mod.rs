@@ -23,6 +23,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use indicatif::HumanCount;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, Command};
@@ -57,4 +58,9 @@ fn log(verbose: u8) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+/// A number of things: `1 packet`, `2,000 packets`.
+fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }

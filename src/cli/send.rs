@@ -15,12 +15,13 @@ use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver, T
 use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
 use doorbell::source::{Filled, SourceError};
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
 use super::stream::{LOOPBACK, Stream};
@@ -49,7 +50,8 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     }
     let mut run = Run::new(stream, Sender::new(backend), arguments.quiet, interrupted)?;
     let outcome = run.send();
-    run.report.received = listener.map(Listener::finish);
+    let sent = run.report.heaps - run.report.heaps_failed;
+    run.report.received = listener.map(|listener| listener.finish(sent));
     run.progress.finish();
 
     if !arguments.quiet {
@@ -99,7 +101,7 @@ fn interruption() -> Result<Arc<AtomicBool>, Failure> {
 
 fn announce(stream: &Stream, embedded: bool) {
     let heap = HumanBytes(stream.source.heap_len() as u64);
-    let heaps = stream.heaps.map_or_else(String::new, |heaps| format!("{} ", HumanCount(heaps)));
+    let heaps = stream.heaps.map_or_else(|| "heaps".into(), |heaps| plural(heaps, "heap"));
     let to = match (embedded, stream.destinations.as_slice()) {
         (true, _) => "its own receiver on loopback".to_owned(),
         (false, [to]) => to.to_string(),
@@ -108,7 +110,7 @@ fn announce(stream: &Stream, embedded: bool) {
         }
         (false, []) => unreachable!("a stream has a destination"),
     };
-    say!("sending   {heaps}heaps of {heap} to {to}");
+    say!("sending   {heaps} of {heap} to {to}");
     say!("          over {} ({})", stream.way.backend(), stream.way.reason);
 }
 
@@ -137,9 +139,14 @@ impl Listener {
         Self { thread, arrivals, window }
     }
 
-    fn finish(self) -> Received {
+    /// What arrived of the heaps that were sent.
+    fn finish(self, sent: u64) -> Received {
         self.arrivals.stop();
-        self.thread.join().unwrap_or_default()
+        let mut received = self.thread.join().unwrap_or_default();
+        // The receiver knows only how many heaps there were to be.
+        let whole = received.heaps + received.mismatched;
+        received.incomplete = sent.saturating_sub(whole);
+        received
     }
 }
 
@@ -277,6 +284,9 @@ impl Run {
                 self.progress.sent(self.report.heaps);
             }
             if filled < wanted {
+                if self.stream.heaps.is_some() && !self.interrupted.load(Ordering::Relaxed) {
+                    tracing::warn!("the source ended after {} of {total} heaps", self.report.heaps);
+                }
                 break;
             }
         }
