@@ -246,6 +246,13 @@ impl Run {
         let cost = Cost::now();
         let begin = Instant::now();
         let outcome = self.send_data();
+        if let Some(total) = self.stream.heaps
+            && self.report.heaps < total
+            && outcome.is_ok()
+            && !self.interrupted.load(Ordering::Relaxed)
+        {
+            tracing::warn!("the source ended after {} of {total} heaps", self.report.heaps);
+        }
         if let Some(stop) = self.stop.take() {
             let heaps = stop.heaps();
             self.submit(stop, heaps);
@@ -284,9 +291,6 @@ impl Run {
                 self.progress.sent(self.report.heaps);
             }
             if filled < wanted {
-                if self.stream.heaps.is_some() && !self.interrupted.load(Ordering::Relaxed) {
-                    tracing::warn!("the source ended after {} of {total} heaps", self.report.heaps);
-                }
                 break;
             }
         }
