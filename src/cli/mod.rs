@@ -1,6 +1,7 @@
 //! Arguments to configuration to run, and what a person sees of it.
 
 mod args;
+mod bench;
 mod devices;
 mod exit;
 mod plan;
@@ -27,6 +28,7 @@ pub fn run() -> ExitCode {
         Command::Send(arguments) => send::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Bench(arguments) => bench::run(arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");
