@@ -77,7 +77,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = HEAP_SIZES)]
     pub sizes: Vec<Size>,
 
-    /// The largest packets, in bytes of SPEAD [default: those of 1472,8972 that the route carries]
+    /// The largest packets, in bytes of SPEAD [default: 1472,8972, or what the route carries]
     #[arg(long, value_name = "BYTES", value_delimiter = ',')]
     pub packet_sizes: Vec<Size>,
 

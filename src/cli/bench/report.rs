@@ -61,6 +61,8 @@ pub struct Row {
     pub packets_per_s: f64,
     /// User and system time of the sending thread.
     pub cpu_seconds_per_gb: f64,
+    /// How much of the time the thread ran; less if it had to wait, or others had the core.
+    pub core_share: f64,
     /// Calls that hand packets over.
     pub doorbells_per_batch: f64,
     pub packets_per_message: f64,
@@ -90,6 +92,7 @@ impl Subject {
             packets_per_s: median(|sample| sample.packets as f64 / sample.seconds),
             cpu_seconds_per_gb: median(|sample| sample.cpu_seconds / sample.batches as f64)
                 / (payload * 1e-9),
+            core_share: median(|sample| sample.cpu_seconds / sample.seconds),
             doorbells_per_batch: median(|sample| sample.doorbells as f64 / sample.batches as f64),
             packets_per_message: median(|sample| sample.packets as f64 / sample.messages as f64),
             backend: self.backend,
@@ -99,6 +102,13 @@ impl Subject {
             heaps_per_batch: self.heaps_per_batch,
             packet_size: self.packet_size,
         }
+    }
+}
+
+impl Report {
+    /// How much of a core the sending thread had, in the middle row.
+    pub fn core_share(&self) -> f64 {
+        Spread::of(self.rows.iter().map(|row| row.core_share)).median
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorbell::backend::max_packet_size;
+use doorbell::config::Size;
 use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
 use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 use doorbell::wire::Flavour;
@@ -43,9 +44,12 @@ impl Sweep {
                 }
             }
         }
-        let bytes = |sizes: &[doorbell::config::Size]| -> Vec<usize> {
-            sizes.iter().map(|size| size.bytes() as usize).collect()
-        };
+        if variants.is_empty() {
+            return Err(Failure::Usage(format!("nothing to measure: {}", left_out.join("; "))));
+        }
+        if arguments.sizes.iter().any(|size| size.bytes() == 0) {
+            return Err(Failure::Usage("--sizes: a heap of 0 bytes has no payload".into()));
+        }
         let largest = max_packet_size(sink.mtu, sink.address.ip());
         let mut packet_limits = bytes(&arguments.packet_sizes);
         if let Some(limit) = packet_limits.iter().find(|&&limit| limit > largest) {
@@ -55,11 +59,8 @@ impl Sweep {
             )));
         }
         if packet_limits.is_empty() {
-            packet_limits = PACKET_LIMITS.into_iter().filter(|&limit| limit <= largest).collect();
-            let dropped = PACKET_LIMITS.iter().filter(|&&limit| limit > largest);
-            left_out.extend(dropped.map(|limit| {
-                format!("packets of {limit} bytes: the route carries {largest} at most")
-            }));
+            packet_limits.extend(PACKET_LIMITS.map(|limit| limit.min(largest)));
+            packet_limits.dedup();
         }
         Ok(Self {
             heap_sizes: bytes(&arguments.sizes),
@@ -143,6 +144,17 @@ fn plan(heap_bytes: usize, limit: usize) -> Result<Arc<Plan>, PlanError> {
     let heaps = (BATCH_BYTES / heap_bytes.max(1)).max(1);
     let size = PacketSize::Uniform { limit };
     Ok(Arc::new(Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, heaps).build()?))
+}
+
+/// In the order that they are given in, each once.
+fn bytes(sizes: &[Size]) -> Vec<usize> {
+    let mut bytes: Vec<usize> = Vec::new();
+    for size in sizes.iter().map(|size| size.bytes() as usize) {
+        if !bytes.contains(&size) {
+            bytes.push(size);
+        }
+    }
+    bytes
 }
 
 const BACKENDS: [BenchBackend; 2] = [BenchBackend::Udp, BenchBackend::Verbs];

@@ -27,6 +27,15 @@ pub fn print(report: &Report) {
         }
     }
     println!("\n{FOOTER}");
+    let share = report.core_share();
+    // A socket into a private sink never waits; one on a real link does when that is full.
+    if report.sink.kind != "host" && share < BUSY {
+        println!(
+            "busy      the sending thread had a core for {:.0}% of the time only: other programs make \
+             these figures low",
+            100.0 * share
+        );
+    }
 }
 
 /// Rows of one heap size: the fastest in bold.
@@ -70,6 +79,8 @@ fn style(text: &str, code: &str, styled: bool) -> String {
 const WIDTHS: [usize; 10] = [9, 20, 7, 14, 9, 7, 8, 10, 7, 9];
 const BOLD: &str = "1";
 const DIM: &str = "2";
+/// Share of a core below which a person should know.
+const BUSY: f64 = 0.95;
 const FOOTER: &str = "\
 ceiling   the same packets ready-made, through the backend alone: nothing stamped or accounted for
 calls     system calls, or doorbells, for a batch of 512 KiB; pkt/msg: packets in each message
