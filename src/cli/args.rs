@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use doorbell::config::{Config, Options};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use doorbell::config::{Config, Options, Size};
 
+use super::bench::SinkKind;
 use super::exit::Failure;
 
 /// Sends SPEAD heaps from registered memory, one doorbell per batch
@@ -29,6 +31,9 @@ pub enum Command {
     Plan(PlanArguments),
     /// Show RDMA devices and network interfaces, what works here, and what to do for the rest
     Devices(DevicesArguments),
+    /// Measure how fast heaps of which size go out, beside what the kernel takes at most
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArguments),
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +71,71 @@ pub struct DevicesArguments {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Heap sizes
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = HEAP_SIZES)]
+    pub sizes: Vec<Size>,
+
+    /// The largest packets, in bytes of SPEAD [default: 1472,8972, or what the route carries]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',')]
+    pub packet_sizes: Vec<Size>,
+
+    /// Ways onto the wire [default: those of udp,verbs that there are]
+    #[arg(long, value_delimiter = ',')]
+    pub backends: Vec<BenchBackend>,
+
+    /// How packets lie in memory
+    #[arg(long, value_delimiter = ',', default_values = ["packed", "split"])]
+    pub layouts: Vec<BenchLayout>,
+
+    /// How often each is measured, all in turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+
+    /// How long, each time
+    #[arg(long, value_name = "S", default_value = "0.1", value_parser = seconds)]
+    pub seconds: Duration,
+
+    /// Where packets end: auto, ifb, veth, loopback or HOST:PORT
+    ///
+    /// `auto` is the first that can be had of: ifb, a device in a private network namespace that
+    /// frees what it is given; veth, a pair of devices there whose far end drops; loopback, a socket
+    /// that nobody reads. The first two take root.
+    #[arg(long, value_name = "SINK", default_value = "auto", verbatim_doc_comment)]
+    pub sink: SinkKind,
+
+    /// Print one JSON object, and no table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Draw the throughput into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+/// Backends that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchBackend {
+    Udp,
+    Verbs,
+}
+
+/// Layouts that can be measured: the program fills none, so payload need not lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchLayout {
+    Packed,
+    Split,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, such as 0.1")?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("write a time longer than none, such as 0.1".into()),
+    }
+}
+
 /// What to send.
 #[derive(Debug, Args)]
 pub struct What {
@@ -96,3 +166,21 @@ Examples:
   doorbell send --to 239.1.0.0+3:7148 --rate 10Gb/s  four substreams, one rate
   doorbell send --to host:7148 --source frames.npy   an array, a heap for each of its first axis
   doorbell send --to host:7148 --backend pcap --pcap stream.pcap";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  doorbell bench --plot throughput.svg         the whole sweep, in about a minute
+  doorbell bench --sizes 8KiB --repeat 15      one size, more closely
+  doorbell bench --sink 192.0.2.7:7148         over a real link, to a host that need not listen
+  unshare -rn doorbell bench                   a network of its own, without being root";
+
+/// Powers of two, as data is.
+const HEAP_SIZES: [Size; 14] = {
+    let mut sizes = [Size::from_bytes(0); 14];
+    let mut index = 0;
+    while index < sizes.len() {
+        sizes[index] = Size::from_bytes(512 << index);
+        index += 1;
+    }
+    sizes
+};

@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod args;
+mod bench;
 mod devices;
 mod exit;
 mod plan;
@@ -36,6 +37,7 @@ pub fn run() -> ExitCode {
         Command::Send(arguments) => send::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Bench(arguments) => bench::run(arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");
