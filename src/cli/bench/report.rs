@@ -121,11 +121,11 @@ impl Row {
 
 /// `512 B`, `4 KiB`, `1.5 MiB`.
 pub fn binary(bytes: usize) -> String {
-    let (scale, unit) = match bytes {
-        ..1024 => return format!("{bytes} B"),
-        ..1_048_576 => (1024.0, "KiB"),
-        ..1_073_741_824 => (1_048_576.0, "MiB"),
-        _ => (1_073_741_824.0, "GiB"),
+    let (scale, unit) = match bytes.checked_ilog2().unwrap_or(0) {
+        0..10 => return format!("{bytes} B"),
+        10..20 => (1024.0, "KiB"),
+        20..30 => (1_048_576.0, "MiB"),
+        30.. => (1_073_741_824.0, "GiB"),
     };
     let text = format!("{:.1}", bytes as f64 / scale);
     format!("{} {unit}", text.strip_suffix(".0").unwrap_or(&text))

@@ -31,8 +31,8 @@ pub fn print(report: &Report) {
     // A socket into a private sink never waits; one on a real link does when that is full.
     if report.sink.kind != "host" && share < BUSY {
         println!(
-            "busy      the sending thread had a core for {:.0}% of the time only: other programs, or \
-             the hypervisor, make these figures low",
+            "busy      the sending thread had a core for {:.0}% of the time: other programs, or the \
+             hypervisor,\n          make these figures low",
             100.0 * share
         );
     }
