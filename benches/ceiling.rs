@@ -25,9 +25,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [layout, to, heap_len, limit, seconds] = arguments.as_slice() else {
+    let [layout, to, heap_len, limit, seconds, segments @ ..] = arguments.as_slice() else {
         // `cargo bench` and `cargo test --benches` run it without arguments.
-        println!("usage: ceiling split|packed[-zerocopy] HOST:PORT HEAP-SIZE PACKET-LIMIT SECONDS");
+        println!(
+            "usage: ceiling split|packed[-zerocopy] HOST:PORT HEAP-SIZE PACKET-LIMIT SECONDS [PACKETS-PER-MESSAGE]"
+        );
         return Ok(());
     };
     let (packed, zero_copy) = match layout.as_str() {
@@ -37,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "split-zerocopy" => (false, true),
         other => return Err(format!("no such layout: {other}").into()),
     };
+    let segments = segments.first().map_or(Ok(MAX_SEGMENTS), |segments| segments.parse())?;
     let (heap_len, limit): (usize, usize) = (heap_len.parse()?, limit.parse()?);
     let seconds = Duration::from_secs_f64(seconds.parse()?);
     let to: SocketAddr = to.parse()?;
@@ -55,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if zero_copy {
         set(&socket, libc::SO_ZEROCOPY, 1)?;
     }
-    let mut messages = Messages::new(&plan, packed, zero_copy)?;
+    let mut messages = Messages::new(&plan, packed, zero_copy, segments)?;
     let flags = if zero_copy { libc::MSG_ZEROCOPY } else { 0 };
 
     // Until caches and clocks are warm.
@@ -89,19 +92,30 @@ struct Messages {
 }
 
 impl Messages {
-    fn new(plan: &Plan, packed: bool, zero_copy: bool) -> Result<Self, Box<dyn Error>> {
+    fn new(
+        plan: &Plan,
+        packed: bool,
+        zero_copy: bool,
+        segments: u32,
+    ) -> Result<Self, Box<dyn Error>> {
         let packets = plan.packets();
         let total: usize = packets.iter().map(|packet| packet.len()).sum();
         let header_bytes: usize = packets.iter().map(|packet| packet.header_len as usize).sum();
         let mut bytes = map(total)?;
         bytes.fill(7);
-        // An skb has room for 17 pieces, and a piece of memory on huge pages is one or two.
-        let segments = if zero_copy && !packed { 8 } else { MAX_SEGMENTS };
+        // An skb has room for 17 fragments, MAX_SKB_FRAGS, each of a page: header and payload of a
+        // packet take at least two.
+        let fragments = 2 + packets[0].payload_len.div_ceil(PAGE);
+        let segments = match zero_copy && !packed {
+            true => segments.min((MAX_FRAGMENTS / fragments).max(1) as u32),
+            false => segments,
+        };
         let limits = RunLimits { segments, bytes: MAX_UDP_PAYLOAD };
         let start = bytes.as_mut_ptr();
         let (mut at, mut header_at) = (if packed { 0 } else { header_bytes }, 0);
         let (mut pieces, mut controls, mut lens) = (Vec::new(), Vec::new(), Vec::new());
-        let piece = |at: usize, len| iovec { iov_base: start.wrapping_add(at).cast(), iov_len: len };
+        let piece =
+            |at: usize, len| iovec { iov_base: start.wrapping_add(at).cast(), iov_len: len };
         for run in runs(packets, limits) {
             let before = pieces.len();
             if packed {
@@ -117,7 +131,8 @@ impl Messages {
                 }
             }
             lens.push(pieces.len() - before);
-            controls.push(Segment::of(run.segment as u16));
+            let several = run.packets.len() > 1;
+            controls.push(Segment::of(if several { run.segment as u16 } else { 0 }));
         }
         let mut next = 0;
         let headers = lens.iter().zip(&mut controls).map(|(&len, control)| {
@@ -125,8 +140,11 @@ impl Messages {
             let mut header: mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_iov = pieces[next..].as_mut_ptr();
             header.msg_hdr.msg_iovlen = len as _;
-            header.msg_hdr.msg_control = (&raw mut *control).cast();
-            header.msg_hdr.msg_controllen = size_of::<Segment>() as _;
+            // One packet is an ordinary message.
+            if control.bytes > 0 {
+                header.msg_hdr.msg_control = (&raw mut *control).cast();
+                header.msg_hdr.msg_controllen = size_of::<Segment>() as _;
+            }
             next += len;
             header
         });
@@ -200,9 +218,8 @@ fn map(len: usize) -> io::Result<MmapMut> {
 fn set(socket: &UdpSocket, name: c_int, value: c_int) -> io::Result<()> {
     let value: *const c_int = &value;
     // SAFETY: the kernel reads as many bytes as an integer has.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value.cast(), 4)
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value.cast(), 4) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -239,6 +256,8 @@ const COPIED: u8 = 1;
 /// What the library's batches are by default.
 const BATCH_BYTES: usize = 512 << 10;
 const MAX_SEGMENTS: u32 = 128;
+const MAX_FRAGMENTS: usize = 17;
+const PAGE: usize = 4096;
 const MESSAGES_PER_CALL: usize = 16;
 /// Fewer than what net.core.optmem_max has room for.
 const MAX_OUTSTANDING: u32 = 64;
