@@ -149,8 +149,11 @@ impl Socket {
     pub(super) fn read_errors(&mut self, errno: Errno, done: &mut Vec<Done>) -> bool {
         // Nothing but ICMP makes UDP say that: udp(7).
         let mut explained = errno == Errno::ECONNREFUSED;
+        // Notifications that follow each other are one entry: mostly, that is all there is.
+        let mut most = if self.zero_copy.outstanding() > 0 { 1 } else { ErrorQueue::ENTRIES };
         loop {
-            let taken = self.errors.take(self.socket.as_fd());
+            let before = self.zero_copy.outstanding();
+            let taken = self.errors.take(self.socket.as_fd(), most);
             for entry in 0..taken {
                 match self.errors.notice(entry) {
                     Notice::Released { first, last, copied } => {
@@ -163,9 +166,11 @@ impl Socket {
                     Notice::Known => {}
                 }
             }
-            if taken < ErrorQueue::ENTRIES {
+            let all_released = before > 0 && self.zero_copy.outstanding() == 0;
+            if taken < most || (all_released && errno == Errno::UnknownErrno) {
                 return explained;
             }
+            most = ErrorQueue::ENTRIES;
         }
     }
 

@@ -41,10 +41,10 @@ impl ErrorQueue {
         }
     }
 
-    /// Takes entries from the queue of a socket, and says how many; there may be more if it is as
-    /// many as there is room for.
-    pub(in super::super) fn take(&mut self, socket: BorrowedFd<'_>) -> usize {
-        for entry in 0..Self::ENTRIES {
+    /// Takes at most so many entries, no more than [`ErrorQueue::ENTRIES`], from the queue of a
+    /// socket, and says how many; there may be more if it is all that was asked for.
+    pub(in super::super) fn take(&mut self, socket: BorrowedFd<'_>, most: usize) -> usize {
+        for entry in 0..most {
             // SAFETY: a structure of integers and pointers.
             let mut header: mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_control = self.reports.at(entry..entry + 1).cast();
@@ -57,8 +57,8 @@ impl ErrorQueue {
         // SAFETY: the headers are initialised, and point to arrays that are alive and as long as
         // they say; `&mut self` makes this the only access.
         let taken = unsafe {
-            let headers = self.headers.at(0..Self::ENTRIES);
-            libc::recvmmsg(socket.as_raw_fd(), headers, Self::ENTRIES as _, flags, ptr::null_mut())
+            let headers = self.headers.at(0..most);
+            libc::recvmmsg(socket.as_raw_fd(), headers, most as _, flags, ptr::null_mut())
         };
         // EAGAIN: there are none.
         taken.max(0) as usize
