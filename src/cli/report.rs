@@ -55,6 +55,10 @@ pub struct Report {
     pub gso_segments_per_message: f64,
     /// Messages that the kernel refused to segment.
     pub gso_refused: u64,
+    /// Messages sent from where they lay, without a copy of the kernel's.
+    pub zerocopy_messages: u64,
+    /// Messages that were to be sent so, and that the kernel copied.
+    pub zerocopy_copied: u64,
     /// Times that the backend had no room.
     pub waits: u64,
     /// What the receiver on loopback got.
@@ -70,6 +74,8 @@ impl Report {
         self.wire_bytes = spead_bytes + counters.packets * overhead as u64;
         self.gso_segments_per_message = counters.packets as f64 / counters.messages.max(1) as f64;
         self.gso_refused = counters.segmentation_refused;
+        self.zerocopy_messages = counters.uncopied;
+        self.zerocopy_copied = counters.copied;
         self.waits = counters.waits;
     }
 

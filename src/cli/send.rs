@@ -219,6 +219,8 @@ impl Run {
             pages: region.memory().pages().to_string(),
             gso_segments_per_message: 0.0,
             gso_refused: 0,
+            zerocopy_messages: 0,
+            zerocopy_copied: 0,
             waits: 0,
             received: None,
         };

@@ -144,7 +144,7 @@ fn without_loopback_there_is_still_an_answer() {
 }
 
 /// Runs a test on a thread with a network of its own, set up by some commands.
-fn in_namespace(commands: &[&str], test: impl FnOnce() + Send) {
+pub(super) fn in_namespace(commands: &[&str], test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let set_up = || {
@@ -162,7 +162,7 @@ fn in_namespace(commands: &[&str], test: impl FnOnce() + Send) {
     });
 }
 
-fn run(command: &str) -> Result<(), String> {
+pub(super) fn run(command: &str) -> Result<(), String> {
     let mut words = command.split(' ');
     let status = Command::new(words.next().unwrap()).args(words).status();
     match status {
