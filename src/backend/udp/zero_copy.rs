@@ -218,3 +218,129 @@ const WORTH_PINNING: u32 = 24 << 10;
 /// Messages that may be outstanding. The kernel has room for 227 notifications of 576 bytes in the
 /// 128 KiB of `net.core.optmem_max` that are usual since Linux 6.7; where it has less, it says so.
 const ROOM: u32 = 128;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SLOT: Slot = Slot { region: 1, batch: 0 };
+
+    /// Calls of so many messages, a packet each, which the kernel counts from `first` on.
+    fn sends(first: u32, calls: &[u32]) -> ZeroCopySends {
+        let mut sends = ZeroCopySends::new(ZeroCopy::On);
+        sends.next = u64::from(first);
+        let mut packet = 0;
+        for &messages in calls {
+            sends.sent(SLOT, packet..packet + messages, messages);
+            packet += messages;
+        }
+        sends
+    }
+
+    fn packets(done: &[Done]) -> Vec<Range<u32>> {
+        done.iter().map(|done| done.packets.clone()).collect()
+    }
+
+    #[test]
+    fn a_call_is_done_with_its_last_message() {
+        let mut sends = sends(u32::MAX - 1, &[2, 3, 1]);
+        let mut done = Vec::new();
+        sends.release(1, 2, false, &mut done);
+        assert_eq!(packets(&done), []);
+        // Merged, over the end of the first call and of the numbers that there are.
+        sends.release(u32::MAX, 0, false, &mut done);
+        assert_eq!(packets(&done), [2..5]);
+        sends.release(u32::MAX - 1, u32::MAX - 1, true, &mut done);
+        assert_eq!(packets(&done), [2..5, 0..2]);
+        assert_eq!((sends.outstanding(), sends.uncopied, sends.copied), (1, 4, 1));
+    }
+
+    #[test]
+    fn refused_messages_are_counted_as_the_kernel_does() {
+        let mut sends = sends(0, &[2]);
+        let mut done = Vec::new();
+        sends.doubt();
+        // The message refused was counted as the third, and that which asked as the fourth.
+        let next = sends.next();
+        sends.release(2, 3, false, &mut done);
+        assert!(sends.settle(next) && !sends.is_doubtful());
+        assert_eq!((packets(&done), sends.uncopied), (vec![], 0));
+        sends.sent(SLOT, 2..4, 2);
+        sends.release(0, 4, false, &mut done);
+        assert_eq!(packets(&done), [0..2]);
+        sends.release(5, 5, false, &mut done);
+        assert_eq!(packets(&done), [0..4]);
+        sends.doubt();
+        assert!(!sends.settle(sends.next()), "the kernel did not answer");
+    }
+
+    #[test]
+    fn auto_asks_the_route_with_one_message_and_again_later() {
+        let mut sends = ZeroCopySends::new(ZeroCopy::Auto);
+        let mut done = Vec::new();
+        assert_eq!(sends.messages(WORTH_PINNING - 1), None);
+        assert_eq!(sends.messages(WORTH_PINNING), Some(1));
+        sends.sent(SLOT, 0..1, 1);
+        assert_eq!(sends.messages(u32::MAX), None);
+        sends.release(0, 0, true, &mut done);
+        assert_eq!(sends.messages(u32::MAX), None);
+        let posts = (0..1000).find(|_| {
+            sends.post_begins();
+            sends.messages(u32::MAX).is_some()
+        });
+        assert!(posts.is_some_and(|posts| posts > 10), "{posts:?}");
+        sends.sent(SLOT, 0..1, 1);
+        sends.release(1, 1, false, &mut done);
+        assert_eq!(sends.messages(u32::MAX), Some(ROOM));
+        assert_eq!(sends.messages(WORTH_PINNING - 1), None);
+    }
+
+    proptest! {
+        /// In whatever order and parts messages are released, each call is done exactly once, with
+        /// the last of its messages and not before.
+        #[test]
+        fn every_call_is_done_once_and_not_early(
+            first: u32,
+            calls in prop::collection::vec(1_u32..6, 1..12),
+            cuts in prop::collection::vec(any::<bool>(), 72),
+            order in any::<u64>(),
+        ) {
+            let mut sends = sends(first, &calls);
+            let total: u32 = calls.iter().sum();
+            // Ranges of messages, in some order.
+            let mut ranges: Vec<Range<u32>> = Vec::new();
+            for message in 0..total {
+                match ranges.last_mut() {
+                    Some(range) if cuts[message as usize] => range.end = message + 1,
+                    _ => ranges.push(message..message + 1),
+                }
+            }
+            ranges.sort_by_key(|range| {
+                (u64::from(range.start) + 1).wrapping_mul(order | 1).rotate_left(29)
+            });
+            let mut released = vec![false; total as usize];
+            let mut is_done = vec![false; calls.len()];
+            for range in ranges {
+                let mut done = Vec::new();
+                let id = |message: u32| first.wrapping_add(message);
+                sends.release(id(range.start), id(range.end - 1), false, &mut done);
+                released[range.start as usize..range.end as usize].fill(true);
+                let mut start = 0;
+                for (call, &messages) in calls.iter().enumerate() {
+                    let packets = start..start + messages;
+                    let whole = released[start as usize..packets.end as usize].iter().all(|it| *it);
+                    let now = done.iter().any(|done| {
+                        done.packets.start <= packets.start && packets.end <= done.packets.end
+                    });
+                    prop_assert_eq!(now, whole && !is_done[call]);
+                    is_done[call] |= now;
+                    start = packets.end;
+                }
+            }
+            prop_assert_eq!(sends.outstanding(), 0);
+            prop_assert_eq!(sends.uncopied, u64::from(total));
+        }
+    }
+}
