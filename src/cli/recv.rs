@@ -9,7 +9,7 @@ mod verification;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -150,18 +150,15 @@ impl Session {
         }
     }
 
-    /// Gives heaps that are whole to the reader, no more than the window lets out at once.
+    /// Gives heaps that are whole to the reader, and waits for it if it has as many as may be out.
     fn hand_over(&mut self) {
-        loop {
-            self.desk.returned().for_each(|heap| self.window.give_back(heap));
-            while self.window.is_exhausted() && !self.desk.is_closed() {
-                if let Some(heap) = self.desk.wait() {
-                    self.window.give_back(heap);
-                }
-            }
-            match self.window.take() {
-                Some(heap) => self.desk.give(heap),
-                None => return,
+        while let Some(heap) = self.window.take() {
+            self.desk.give(heap);
+        }
+        self.desk.returned().for_each(|heap| self.window.give_back(heap));
+        while self.window.is_exhausted() && !self.desk.is_closed() {
+            if let Some(heap) = self.desk.wait() {
+                self.window.give_back(heap);
             }
         }
     }
@@ -238,10 +235,7 @@ impl Desk {
     }
 
     fn wait(&self) -> Option<Heap> {
-        match self.back.recv_timeout(PATIENCE) {
-            Ok(heap) => Some(heap),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.back.recv_timeout(PATIENCE).ok()
     }
 
     fn finish(self) -> (report::Reading, Result<(), ReceiveError>) {

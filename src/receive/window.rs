@@ -1,12 +1,15 @@
 //! Puts the heaps of any stream together, several at once, and hands them out in order.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+#[cfg(test)]
+mod tests;
 
-use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::cnts::{Cnts, position};
 use super::heap::Heap;
 use super::partial::PartialHeap;
+use super::past::Past;
+use super::tally::{SubstreamTally, Tally};
 use crate::wire::Packet;
 
 /// Puts the heaps of any stream together, several at once, and hands them out in order.
@@ -26,7 +29,7 @@ pub struct Window {
     bytes: usize,
     /// In order, to be handed out.
     ready: VecDeque<Heap>,
-    /// What is handed out: heaps, and the bytes they hold.
+    /// Heaps that left the window and were not given back yet, and the bytes they hold.
     out: (usize, usize),
     pool: Vec<PartialHeap>,
     pool_bytes: usize,
@@ -49,43 +52,6 @@ pub struct WindowConfig {
     pub max_heap_len: usize,
     /// How many substreams there are, at least 1, each of which ends with a stop heap.
     pub substreams: usize,
-}
-
-/// What came, and what did not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Tally {
-    /// Heaps with data that arrived whole, each counted once.
-    pub heaps: u64,
-    /// Heaps of which some packets arrived, and others did not.
-    pub incomplete: u64,
-    /// Heaps of which nothing arrived, as far as cnts tell.
-    pub missing: u64,
-    /// SPEAD packets.
-    pub packets: u64,
-    /// Payload bytes in them.
-    pub payload_bytes: u64,
-    /// Packets that add nothing: duplicates, latecomers, and those of heaps that are too long or
-    /// contradict themselves.
-    pub ignored: u64,
-    /// Datagrams that are no SPEAD packets.
-    pub not_spead: u64,
-    /// The same for each substream.
-    pub substreams: Vec<SubstreamTally>,
-}
-
-/// What came of a substream, and what did not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct SubstreamTally {
-    /// Heaps with data that arrived whole, each counted once.
-    pub heaps: u64,
-    /// Heaps of which some packets arrived, and others did not.
-    pub incomplete: u64,
-    /// Heaps of which nothing arrived, as far as cnts tell.
-    pub missing: u64,
-    /// Whether its stop heap arrived.
-    pub stopped: bool,
 }
 
 #[derive(Debug)]
@@ -140,10 +106,7 @@ impl Window {
 
     /// The next heap with data or descriptors, if there is one.
     pub fn take(&mut self) -> Option<Heap> {
-        let heap = self.ready.pop_front()?;
-        self.out.0 += 1;
-        self.out.1 += heap.parts.allocated();
-        Some(heap)
+        self.ready.pop_front()
     }
 
     /// Takes a heap back that is done with: its memory serves for another.
@@ -153,7 +116,8 @@ impl Window {
         self.recycle(heap.parts);
     }
 
-    /// Whether as much is handed out as may be: then some is to be given back first.
+    /// Whether as much is handed out as may be: then some is to be given back before the next
+    /// datagram.
     pub fn is_exhausted(&self) -> bool {
         self.out.0 >= self.config.heaps || self.out.1 > self.max_bytes()
     }
@@ -224,6 +188,11 @@ impl Window {
         tally
     }
 
+    /// Bytes of memory for heaps, those that were handed out and not given back included.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.out.1 + self.pool_bytes
+    }
+
     /// Takes a packet. False if it adds nothing.
     fn packet(&mut self, substream: usize, packet: &Packet<'_>) -> bool {
         let header = packet.header();
@@ -261,13 +230,14 @@ impl Window {
         if len > self.config.max_heap_len || end > header.heap_length {
             return false;
         }
+        let mut parts = self.pool.pop().unwrap_or_default();
+        self.pool_bytes -= parts.allocated();
+        let bytes = len.max(parts.allocated());
         while self.heaps.len() >= self.config.heaps
-            || !self.heaps.is_empty() && self.bytes.saturating_add(len) > self.max_bytes()
+            || !self.heaps.is_empty() && self.bytes.saturating_add(bytes) > self.max_bytes()
         {
             self.release_first();
         }
-        let mut parts = self.pool.pop().unwrap_or_default();
-        self.pool_bytes -= parts.allocated();
         if !parts.restart(header.heap_cnt, len) {
             self.recycle(parts);
             return false;
@@ -315,6 +285,8 @@ impl Window {
         self.left = Some(position);
         self.past.insert(position);
         if is_whole && !heap.is_stop() {
+            self.out.0 += 1;
+            self.out.1 += heap.parts.allocated();
             self.ready.push_back(heap);
             return;
         }
@@ -329,7 +301,7 @@ impl Window {
     }
 
     fn recycle(&mut self, parts: PartialHeap) {
-        if self.pool_bytes.saturating_add(parts.allocated()) <= self.max_bytes() {
+        if self.memory().saturating_add(parts.allocated()) <= self.max_bytes().saturating_mul(2) {
             self.pool_bytes += parts.allocated();
             self.pool.push(parts);
         }
@@ -337,35 +309,6 @@ impl Window {
 
     fn max_bytes(&self) -> usize {
         self.config.max_heap_len.saturating_mul(2)
-    }
-}
-
-/// The last heaps that left the window, by position: their packets come too late, or twice.
-#[derive(Debug)]
-struct Past {
-    limit: usize,
-    order: VecDeque<i128>,
-    set: HashSet<i128>,
-}
-
-impl Past {
-    fn of(limit: usize) -> Self {
-        Self { limit, order: VecDeque::new(), set: HashSet::new() }
-    }
-
-    fn contains(&self, position: i128) -> bool {
-        self.set.contains(&position)
-    }
-
-    fn insert(&mut self, position: i128) {
-        if self.order.len() == self.limit
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
-        }
-        if self.set.insert(position) {
-            self.order.push_back(position);
-        }
     }
 }
 
