@@ -9,6 +9,9 @@
 //! [`Catalogue`] of the descriptors in it: that makes [`Frame`]s of items, which are numpy arrays, to be
 //! kept by a [`Store`] and looked at as a [`Picture`].
 
+#[doc(hidden)]
+pub mod fuzz;
+
 mod assembler;
 mod bits;
 mod catalogue;
@@ -16,7 +19,6 @@ mod cnts;
 mod error;
 mod expectation;
 mod frame;
-mod fuzz;
 mod heap;
 mod item_type;
 mod items;
@@ -37,7 +39,6 @@ pub use catalogue::{Catalogue, Described};
 pub use error::ReceiveError;
 pub use expectation::{Expectation, TIMESTAMP_ITEM};
 pub use frame::Frame;
-pub use fuzz::{arbitrary_descriptor, arbitrary_packets};
 pub use heap::{Content, Heap};
 pub use item_type::{ItemType, ItemTypeError};
 pub use listener::Listener;

@@ -109,7 +109,7 @@ impl Reader {
                     Err(error) => closed = closed.and(Err(error)),
                 },
                 Some((frame, None)) => self.give_up(format!(
-                    "a frame of {} {:?} is no picture: expected numbers of shape (height, width) or \
+                    "a frame of {} {:?} makes no picture: expected numbers of shape (height, width) or \
                      (height, width, 3)",
                     frame.descr, frame.shape
                 )),
