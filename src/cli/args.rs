@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use doorbell::config::{Config, Options, Size};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use doorbell::config::{Config, Endpoint, Interface, Options, Size};
 
 use super::bench::SinkKind;
 use super::exit::Failure;
@@ -27,6 +28,9 @@ pub enum Command {
     /// Send a stream; with no destination, to a verifying receiver of its own on loopback
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArguments),
+    /// Receive a stream of any sender: report loss, store frames as numpy files, show one as a picture
+    #[command(after_help = RECV_EXAMPLES)]
+    Recv(RecvArguments),
     /// Show the packets, messages, memory and doorbells that a send would use; sends nothing
     Plan(PlanArguments),
     /// Show RDMA devices and network interfaces, what works here, and what to do for the rest
@@ -52,6 +56,101 @@ pub struct SendArguments {
     /// Print the configuration that file and flags come to as TOML, and send nothing
     #[arg(long, help_heading = "Output")]
     pub print_config: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RecvArguments {
+    /// Where the stream arrives: an address of this machine or a multicast group, which is joined;
+    /// 239.1.0.0+3:7148 is four. Each is a substream, and ends with a stop heap of its own
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7148")]
+    pub from: Vec<Endpoint>,
+
+    /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub interface: Option<Interface>,
+
+    /// End after this many heaps with data
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub heaps: Option<u64>,
+
+    /// What every byte is compared with, as made by `doorbell send --source`
+    #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
+    pub verify: Verify,
+
+    /// Stack the frames of one item, heap by heap, in one numpy file
+    #[arg(long, value_name = "OUT.npy", conflicts_with = "write_dir")]
+    pub write: Option<PathBuf>,
+
+    /// Store the frame of each heap in a file of its own, frame-CNT.npy
+    #[arg(long, value_name = "DIR")]
+    pub write_dir: Option<PathBuf>,
+
+    /// The item to store or show [default: the largest of the first heap]
+    #[arg(long, value_name = "NAME|ID")]
+    pub item: Option<String>,
+
+    /// Store samples as 32-bit floats, times the item `scale` plus the item `offset`
+    #[arg(long)]
+    pub scale: bool,
+
+    /// Show the last frame as a picture of 8 bits, HDR through a tone curve
+    #[arg(long, value_name = "OUT.png")]
+    pub preview: Option<PathBuf>,
+
+    /// Heaps that are put together at once: how far packets may be out of order
+    #[arg(long, value_name = "HEAPS", default_value = "64",
+        value_parser = value_parser!(u32).range(1..=65536))]
+    pub window: u32,
+
+    /// The longest heap; longer ones are ignored. Heaps that are put together hold twice this at most
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub max_heap: Size,
+
+    /// Receive buffer of each socket; beyond net.core.rmem_max that takes CAP_NET_ADMIN
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub buffer: Size,
+
+    /// End when no packet came for so long [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+
+    /// End standard output with a report of one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show neither progress nor report
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What received bytes are compared with.
+#[derive(Clone, Copy, Debug)]
+pub enum Verify {
+    Pattern,
+    Random { seed: u64 },
+    None,
+}
+
+impl FromStr for Verify {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seed = |text: &str| text.strip_prefix("random:")?.parse().ok();
+        match text {
+            "pattern" => Ok(Self::Pattern),
+            "none" => Ok(Self::None),
+            _ => seed(text)
+                .map(|seed| Self::Random { seed })
+                .ok_or_else(|| "expected pattern, random:SEED such as random:1, or none".into()),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds above 0, such as 2.5".into())
 }
 
 #[derive(Debug, Args)]
@@ -184,3 +283,10 @@ const HEAP_SIZES: [Size; 14] = {
     }
     sizes
 };
+
+const RECV_EXAMPLES: &str = "\
+Examples:
+  doorbell recv                                            what arrives at port 7148
+  doorbell recv --from 239.1.0.0+3:7148 --interface eth0   four multicast groups, a substream each
+  doorbell recv --write frames.npy --preview last.png      frames for numpy, and one to look at
+  doorbell recv --verify pattern --timeout 5               what `doorbell send --to HOST:7148` sends";

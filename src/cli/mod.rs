@@ -14,6 +14,7 @@ mod devices;
 mod exit;
 mod plan;
 mod progress;
+mod recv;
 mod report;
 mod send;
 mod stdin;
@@ -35,6 +36,7 @@ pub fn run() -> ExitCode {
     log(arguments.verbose);
     let result = match arguments.command {
         Command::Send(arguments) => send::run(arguments),
+        Command::Recv(arguments) => recv::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),

@@ -89,7 +89,7 @@ fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
 }
 
 /// A flag that SIGINT and SIGTERM raise. A second one ends the program at once.
-fn interruption() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
     let raised = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_default(signal, raised.clone())

@@ -17,6 +17,7 @@ mod reader;
 pub use error::SourceError;
 pub use item::{DEFAULT_ITEM, SourceItem};
 pub use npy::Npy;
+pub(crate) use npy::element_size;
 pub use pattern::Pattern;
 pub use random::Random;
 pub use raw_file::RawFile;
