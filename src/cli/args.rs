@@ -227,14 +227,6 @@ pub enum BenchLayout {
     Split,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, such as 0.1")?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        _ => Err("write a time longer than none, such as 0.1".into()),
-    }
-}
-
 /// What to send.
 #[derive(Debug, Args)]
 pub struct What {
