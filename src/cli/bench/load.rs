@@ -70,8 +70,8 @@ impl Load for Stamped {
 /// most.
 pub struct ReadyMade {
     backend: Box<dyn Backend>,
+    /// With how many packets of each are not done.
     batches: Vec<(InFlight, u32)>,
-    next: usize,
     max_in_flight: u32,
     done: Vec<Done>,
 }
@@ -88,7 +88,6 @@ impl ReadyMade {
                     (batch.stamp(heaps, 1, 1), 0)
                 })
                 .collect(),
-            next: 0,
             done: Vec::new(),
         }
     }
@@ -103,6 +102,11 @@ impl ReadyMade {
             self.batches[done.slot.batch as usize].1 -= done.packets.len() as u32;
         }
         Ok(())
+    }
+
+    /// The last that is: as the sender does, whose caches are then as warm.
+    fn idle(&self) -> Option<usize> {
+        self.batches.iter().rposition(|&(_, outstanding)| outstanding == 0)
     }
 
     fn outstanding(&self) -> u32 {
@@ -121,9 +125,8 @@ impl ReadyMade {
 
 impl Load for ReadyMade {
     fn send_batch(&mut self) -> Result<(), SendError> {
-        let turn = self.next;
-        self.next = (turn + 1) % self.batches.len();
-        self.wait_until(|load| load.batches[turn].1 == 0)?;
+        self.wait_until(|load| load.idle().is_some())?;
+        let Some(turn) = self.idle() else { return Ok(()) };
         let packets = self.batches[turn].0.region().plan().packets().len() as u32;
         let mut posted = 0;
         while posted < packets {

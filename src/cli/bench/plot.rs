@@ -100,7 +100,7 @@ fn draw_panel(rows: &[Row], top: f64, area: &Area<'_>) -> Result<(), Box<dyn Err
         chart.draw_series(line.iter().map(|row| {
             let Spread { min, max, .. } = row.gb_per_s;
             let x = row.heap_bytes;
-            PathElement::new(vec![(x, min), (x, max)], colour.mix(0.35).stroke_width(3))
+            PathElement::new(vec![(x, min), (x, max)], colour.mix(0.35).stroke_width(1))
         }))?;
         let sent = || line.iter().map(|row| (row.heap_bytes, row.gb_per_s.median));
         chart.draw_series(LineSeries::new(sent(), colour.stroke_width(2)))?;
