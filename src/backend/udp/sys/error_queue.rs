@@ -78,7 +78,8 @@ impl ErrorQueue {
             (report.header.cmsg_level, report.header.cmsg_type),
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
-        if header.msg_controllen < mem::offset_of!(Report, offender) || !is_report {
+        let len = mem::offset_of!(Report, offender);
+        if !is_report || !(len..=size_of::<Report>()).contains(&{ report.header.cmsg_len }) {
             return Notice::Known;
         }
         let error = report.error;
