@@ -190,17 +190,15 @@ fn where_nobody_listens_nothing_is_held_up() {
             let mut batch = batch(&plan, Layout::Split, &mut udp);
             for _ in 0..3 {
                 assert_eq!(send(&mut udp, &mut batch, 0..40), [done(&batch, 0..40)]);
-                for packet in (1..40).step_by(2).filter(|_| destinations == 2) {
-                    open_one.expect(&batch, packet..packet + 1);
+                if destinations == 2 {
+                    open_one.expect(&batch, 20..40);
                 }
             }
             assert!(udp.counters().icmp_errors > 0, "{destinations} at {address}");
             // Once somebody does, they get all.
             let late = Receiver::bind(closed);
             send(&mut udp, &mut batch, 0..40);
-            for packet in (0..40).step_by(destinations) {
-                late.expect(&batch, packet..packet + 1);
-            }
+            late.expect(&batch, 0..40 / destinations as u32);
             late.expect_nothing();
         }
     }
