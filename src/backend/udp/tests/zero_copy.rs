@@ -198,15 +198,7 @@ fn what_is_written_before_completion_is_sent() {
         let plan = plan(&[(1024, 512)], 1472);
         let mut batch = batch(&plan, Layout::Packed, &mut udp);
         assert_eq!(udp.post(&mut batch, 0..512), Ok(512));
-        for packet in 0..512 {
-            let (start, _) = batch.region().packet_addresses(0, packet);
-            let end = start.wrapping_add(plan.packets()[packet as usize].len() - 1).cast_mut();
-            #[expect(unsafe_code, reason = "safe code cannot do that, which is the point")]
-            // SAFETY: within the region, of which nothing borrows a byte.
-            unsafe {
-                end.write_volatile(!end.read());
-            }
-        }
+        write_over(&batch);
         let expected = |packet| {
             let bytes = batch.packet(packet);
             [bytes.head, bytes.tail].concat()
@@ -214,6 +206,39 @@ fn what_is_written_before_completion_is_sent() {
         let late = (0..512).filter(|&packet| receiver.receive() == expected(packet)).count();
         assert!(late > 256, "{late} packets were read late");
     });
+}
+
+#[test]
+fn nothing_is_read_once_the_backend_is_dropped() {
+    in_namespace(&QUEUE, || {
+        let receiver = Receiver::bind(LOOPBACK_V4);
+        let mut udp = open_with(&[receiver.address()], ZeroCopy::On);
+        let plan = plan(&[(1024, 512)], 1472);
+        let mut batch = batch(&plan, Layout::Packed, &mut udp);
+        assert_eq!(udp.post(&mut batch, 0..512), Ok(512));
+        assert!(udp.socket.zero_copy.outstanding() > 0);
+        drop(udp);
+        write_over(&batch);
+        for packet in 0..512 {
+            let (mut sent, bytes) = (receiver.receive(), batch.packet(packet));
+            let last = sent.last_mut().unwrap();
+            *last = !*last;
+            assert!(sent == [bytes.head, bytes.tail].concat(), "packet {packet} was read late");
+        }
+    });
+}
+
+/// Changes the last byte of each packet of a batch in flight.
+fn write_over(batch: &InFlight) {
+    for (packet, planned) in batch.region().plan().packets().iter().enumerate() {
+        let (start, _) = batch.region().packet_addresses(0, packet as u32);
+        let end = start.wrapping_add(planned.len() - 1).cast_mut();
+        #[expect(unsafe_code, reason = "safe code cannot do that, which is the point")]
+        // SAFETY: within the region, of which nothing borrows a byte.
+        unsafe {
+            end.write_volatile(!end.read());
+        }
+    }
 }
 
 /// A route into a device that frees what it is to transmit.
