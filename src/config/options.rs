@@ -75,7 +75,8 @@ pub struct StreamOptions {
     )]
     pub repeat_pointers: Option<bool>,
 
-    /// Order of the packets of a batch: heap after heap, or one of each heap in turn [default: serial]
+    /// Order of the packets of a batch: heap after heap, destination by destination, or one of each heap in
+    /// turn [default: serial]
     #[arg(
         id = "stream.group",
         long = "group",
