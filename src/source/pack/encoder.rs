@@ -20,11 +20,8 @@ use super::{Interval, PackFormat, SampleType, half};
 /// let frame = Descriptor::numpy(0x3300, "frame", "", NumpyHeader::new("<f8", &[4]));
 /// let samples = SampleType::of(&frame).expect("a numeric type");
 /// let encoder = Encoder::new(samples, PackFormat::U10, "0..1".parse()?);
-/// let frame: Vec<u8> = [0.0_f64, 0.5, 1.0, 7.0].into_iter().flatten_bytes().collect();
-/// # trait FlattenBytes { fn flatten_bytes(self) -> impl Iterator<Item = u8>; }
-/// # impl<T: Iterator<Item = f64>> FlattenBytes for T {
-/// #     fn flatten_bytes(self) -> impl Iterator<Item = u8> { self.flat_map(f64::to_le_bytes) }
-/// # }
+/// let values = [0.0_f64, 0.5, 1.0, 7.0];
+/// let frame: Vec<u8> = values.into_iter().flat_map(f64::to_le_bytes).collect();
 /// let mut packed = Vec::new();
 /// let loss = encoder.encode(&frame, &mut packed)?;
 /// assert_eq!(packed, [0x00, 0x20, 0x0f, 0xff, 0xff]); // 0, 512, 1023, 1023
@@ -97,54 +94,66 @@ impl Encoder {
             PackFormat::F16 => Self::halves,
             PackFormat::F32 => Self::singles,
         };
-        let mut values = [0.0; BLOCK];
+        let mut converted = [[0; size_of::<f64>()]; BLOCK];
         let mut packed = [0; ROOM];
         let mut loss = Loss::default();
         for block in samples.chunks(BLOCK * self.samples.size()) {
             let count = block.len() / self.samples.size();
-            self.samples.load(block, &mut values);
-            // Only the last block is not full.
-            values[count..].fill(self.interval.low());
-            loss.add(pack(self, &values, &mut packed));
+            let values = match block.as_chunks().0.try_into() {
+                Ok(values) if self.samples.is_f64() => values,
+                _ => {
+                    self.samples.load(block, &mut converted);
+                    // Only the last block is not full.
+                    converted[count..].fill(self.interval.low().to_le_bytes());
+                    &converted
+                }
+            };
+            loss.add(pack(self, values, &mut packed));
             out.write_all(&packed[..self.packed_len(count)])?;
         }
         Ok(loss)
     }
 
-    fn integers<const BITS: usize>(&self, values: &[f64; BLOCK], packed: &mut [u8; ROOM]) -> Loss {
+    fn integers<const BITS: usize>(&self, values: &Values, packed: &mut [u8; ROOM]) -> Loss {
         let (low, high) = (self.interval.low(), self.interval.high());
         let steps_per_unit = self.last() / (high - low);
-        let mut integers = [0_u16; BLOCK];
         let mut outside = 0_u64;
-        for (integer, &value) in integers.iter_mut().zip(values) {
-            // Not max() and min(): these comparisons are what minpd and maxpd do, NaN included.
-            let within = if value > low { value } else { low };
-            let within = if within < high { within } else { high };
-            outside += u64::from(within != value);
-            // Adding 2^52 leaves no bits for fractions: the sum is rounded to nearest even (IEEE
-            // 754), and its lowest bits are the integer.
-            *integer = ((within - low) * steps_per_unit + TWO_TO_52).to_bits() as u16;
-        }
-        // Four of an even number of bits are whole bytes. Each eight bytes written are more than
-        // that, and what is too much is overwritten by the next.
-        for (index, four) in integers.as_chunks::<4>().0.iter().enumerate() {
-            let bits = four.iter().fold(0, |bits, &integer| bits << BITS | u64::from(integer));
-            let bytes = (bits << (64 - 4 * BITS)).to_be_bytes();
-            packed[index * BITS / 2..][..bytes.len()].copy_from_slice(&bytes);
+        // So few at once that the processor reads the next ones while it shifts the bits of these.
+        for (block, values) in values.as_chunks::<AT_ONCE>().0.iter().enumerate() {
+            let mut integers = [0_u16; AT_ONCE];
+            for (integer, &value) in integers.iter_mut().zip(values) {
+                let value = f64::from_le_bytes(value);
+                // Not max() and min(): these comparisons are what minpd and maxpd do, NaN included.
+                let within = if value > low { value } else { low };
+                let within = if within < high { within } else { high };
+                outside += u64::from(within != value);
+                // Adding 2^52 leaves no bits for fractions: the sum is rounded to nearest even
+                // (IEEE 754), and its lowest bits are the integer.
+                *integer = ((within - low) * steps_per_unit + TWO_TO_52).to_bits() as u16;
+            }
+            // Four of an even number of bits are whole bytes. Each eight bytes written are more
+            // than that, and what is too much is overwritten by the next.
+            let start = block * AT_ONCE * BITS / 8;
+            for (index, four) in integers.as_chunks::<4>().0.iter().enumerate() {
+                let bits = four.iter().fold(0, |bits, &integer| bits << BITS | u64::from(integer));
+                let bytes = (bits << (64 - 4 * BITS)).to_be_bytes();
+                packed[start + index * BITS / 2..][..bytes.len()].copy_from_slice(&bytes);
+            }
         }
         let mut loss = Loss { clipped: outside, not_a_number: 0 };
         if outside > 0 {
-            loss.not_a_number = values.iter().filter(|value| value.is_nan()).count() as u64;
+            let not_a_number = values.iter().filter(|value| f64::from_le_bytes(**value).is_nan());
+            loss.not_a_number = not_a_number.count() as u64;
             loss.clipped -= loss.not_a_number;
         }
         loss
     }
 
-    fn halves(&self, values: &[f64; BLOCK], packed: &mut [u8; ROOM]) -> Loss {
+    fn halves(&self, values: &Values, packed: &mut [u8; ROOM]) -> Loss {
         floats(values, packed, half::MAX, |value| half::from_f64(value).to_be_bytes())
     }
 
-    fn singles(&self, values: &[f64; BLOCK], packed: &mut [u8; ROOM]) -> Loss {
+    fn singles(&self, values: &Values, packed: &mut [u8; ROOM]) -> Loss {
         floats(values, packed, f64::from(f32::MAX), |value| (value as f32).to_be_bytes())
     }
 
@@ -155,13 +164,14 @@ impl Encoder {
 }
 
 fn floats<const SIZE: usize>(
-    values: &[f64; BLOCK],
+    values: &Values,
     packed: &mut [u8; ROOM],
     most: f64,
     convert: impl Fn(f64) -> [u8; SIZE],
 ) -> Loss {
     let mut clipped = 0;
     for (bytes, &value) in packed.as_chunks_mut().0.iter_mut().zip(values) {
+        let value = f64::from_le_bytes(value);
         let beyond = value.abs() > most && value.is_finite();
         clipped += u64::from(beyond);
         *bytes = convert(if beyond { most.copysign(value) } else { value });
@@ -169,8 +179,12 @@ fn floats<const SIZE: usize>(
     Loss { clipped, not_a_number: 0 }
 }
 
-/// Samples converted at once: they, their integers and their bits are 7 KiB together.
+/// Samples as little-endian floats of 64 bits: the most frequent type, which is read where it lies.
+type Values = [[u8; size_of::<f64>()]; BLOCK];
+
+/// Samples from one call to the next.
 const BLOCK: usize = 512;
+const AT_ONCE: usize = 32;
 /// Bytes of a block of the widest samples, and what is written in excess after it.
 const ROOM: usize = 4 * BLOCK + 8;
 const TWO_TO_52: f64 = 4_503_599_627_370_496.0;

@@ -18,25 +18,20 @@ pub(super) fn to_f64(bits: u16) -> f64 {
     if bits & SIGN == 0 { value } else { -value }
 }
 
-/// The bits of the nearest value, of two the one that is even; `value` is not finite beyond [`MAX`].
+/// The bits of the nearest value, of two the one that is even; what is beyond [`MAX`] becomes infinite.
 pub(super) fn from_f64(value: f64) -> u16 {
-    let sign = (value.to_bits() >> 48) as u16 & SIGN;
+    let sign = value.to_bits() >> 48 & u64::from(SIGN);
     let magnitude = value.abs();
     // Adding 2^52 steps leaves no bits for parts of a step, so that the addition itself rounds.
     let exponent = (magnitude.to_bits() >> 52).max(LEAST_EXPONENT);
     let steps = f64::from_bits((exponent + 42) << 52);
     let rounded = (magnitude + steps) - steps;
     // Below the normal numbers, bits count steps of 2^-24; above, the exponent is to be re-biased.
-    let subnormal = (rounded + LEAST_STEPS).to_bits() as u16;
-    let normal = (rounded.to_bits() >> 42) as u16;
-    let normal = normal.wrapping_sub((LEAST_EXPONENT as u16 - 1) << 10);
+    let subnormal = (rounded + LEAST_STEPS).to_bits();
+    let normal = (rounded.to_bits() >> 42).wrapping_sub((LEAST_EXPONENT - 1) << 10);
     let finite = if rounded < LEAST_NORMAL { subnormal } else { normal };
-    let bits = match magnitude {
-        magnitude if magnitude <= MAX => finite,
-        f64::INFINITY => INFINITY,
-        _ => NAN,
-    };
-    sign | bits
+    let special = u64::from(if magnitude.is_nan() { NAN } else { INFINITY });
+    (sign | if magnitude <= MAX { finite } else { special }) as u16
 }
 
 const SIGN: u16 = 0x8000;

@@ -41,13 +41,13 @@ impl Interval {
     /// If there are less than two different ones.
     pub(super) fn of(samples: SampleType, bytes: &[u8]) -> Result<Self, SourceError> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        let mut values = [0.0; BLOCK];
+        let mut values = [[0; size_of::<f64>()]; BLOCK];
         for block in bytes.chunks(BLOCK * samples.size()) {
             let values = &mut values[..block.len() / samples.size()];
             samples.load(block, values);
-            for value in values.iter().copied().filter(|value| value.is_finite()) {
-                low = low.min(value);
-                high = high.max(value);
+            for value in values.iter().map(|bytes| f64::from_le_bytes(*bytes)) {
+                low = if value.is_finite() && value < low { value } else { low };
+                high = if value.is_finite() && value > high { value } else { high };
             }
         }
         let wrong = match low.partial_cmp(&high) {

@@ -9,9 +9,11 @@ use crate::wire::Descriptor;
 pub struct SampleType {
     /// Bytes of a sample.
     size: usize,
-    /// Turns bytes into values, as many as there are of both. Integers beyond 2^53 are rounded.
-    load: fn(&[u8], &mut [f64]),
+    /// See [`SampleType::load`]; `None` if nothing is to be done.
+    load: Option<Load>,
 }
+
+type Load = fn(&[u8], &mut [[u8; 8]]);
 
 impl SampleType {
     /// The type that a descriptor names; `None` if that is none of these.
@@ -38,50 +40,56 @@ impl SampleType {
         self.size
     }
 
-    /// Turns bytes into values, as many as there are of both.
-    pub(super) fn load(self, bytes: &[u8], values: &mut [f64]) {
-        (self.load)(bytes, values);
+    /// Whether samples are little-endian floats of 64 bits already.
+    pub(super) fn is_f64(self) -> bool {
+        self.load.is_none()
+    }
+
+    /// Turns samples into little-endian floats of 64 bits, as many as there are of both. Integers
+    /// beyond 2^53 are rounded.
+    pub(super) fn load(self, bytes: &[u8], values: &mut [[u8; 8]]) {
+        match self.load {
+            Some(load) => load(bytes, values),
+            None => each(bytes, values, f64::from_le_bytes),
+        }
     }
 
     /// The type that numpy calls `code`, less the byte order.
     fn named(code: &str, big_endian: bool) -> Option<Self> {
-        macro_rules! either {
-            ($type:ty, $bytes:ident => $value:expr) => {
-                either!($type, $bytes => $value, <$type>::from_be_bytes, <$type>::from_le_bytes)
-            };
-            ($type:ty, $sample:ident => $value:expr, $big:expr, $little:expr) => {
-                Self {
-                    size: size_of::<$type>(),
-                    load: match big_endian {
-                        true => |bytes, values| {
-                            each(bytes, values, |b| { let $sample = $big(b); $value })
-                        },
-                        false => |bytes, values| {
-                            each(bytes, values, |b| { let $sample = $little(b); $value })
-                        },
-                    },
-                }
-            };
+        /// The size, and how to load from little and from big endian.
+        macro_rules! loads {
+            ($type:ty, $value:expr) => {{
+                let loads: [Load; 2] = [
+                    |from, to| each(from, to, |bytes| $value(<$type>::from_le_bytes(bytes))),
+                    |from, to| each(from, to, |bytes| $value(<$type>::from_be_bytes(bytes))),
+                ];
+                (size_of::<$type>(), loads)
+            }};
         }
-        Some(match code {
-            "u1" => either!(u8, sample => f64::from(sample)),
-            "u2" => either!(u16, sample => f64::from(sample)),
-            "u4" => either!(u32, sample => f64::from(sample)),
-            "u8" => either!(u64, sample => sample as f64),
-            "i1" => either!(i8, sample => f64::from(sample)),
-            "i2" => either!(i16, sample => f64::from(sample)),
-            "i4" => either!(i32, sample => f64::from(sample)),
-            "i8" => either!(i64, sample => sample as f64),
-            "f2" => either!(u16, sample => half::to_f64(sample)),
-            "f4" => either!(f32, sample => f64::from(sample)),
-            "f8" => either!(f64, sample => sample),
+        let (size, [little, big]) = match code {
+            "u1" => loads!(u8, f64::from),
+            "u2" => loads!(u16, f64::from),
+            "u4" => loads!(u32, f64::from),
+            "u8" => loads!(u64, |sample: u64| sample as f64),
+            "i1" => loads!(i8, f64::from),
+            "i2" => loads!(i16, f64::from),
+            "i4" => loads!(i32, f64::from),
+            "i8" => loads!(i64, |sample: i64| sample as f64),
+            "f2" => loads!(u16, half::to_f64),
+            "f4" => loads!(f32, f64::from),
+            "f8" => loads!(f64, f64::from),
             _ => return None,
+        };
+        Some(match (code, big_endian) {
+            ("f8", false) => Self { size, load: None },
+            (_, false) => Self { size, load: Some(little) },
+            (_, true) => Self { size, load: Some(big) },
         })
     }
 }
 
-fn each<const SIZE: usize>(bytes: &[u8], values: &mut [f64], convert: impl Fn([u8; SIZE]) -> f64) {
-    for (sample, value) in bytes.as_chunks().0.iter().zip(values) {
-        *value = convert(*sample);
+fn each<const SIZE: usize>(from: &[u8], to: &mut [[u8; 8]], value: impl Fn([u8; SIZE]) -> f64) {
+    for (bytes, to) in from.as_chunks().0.iter().zip(to) {
+        *to = value(*bytes).to_le_bytes();
     }
 }
