@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use doorbell::backend::Counters;
 use doorbell::receive::Received;
+use doorbell::source::Loss;
 use indicatif::{HumanBytes, HumanCount};
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeVal;
@@ -51,6 +52,9 @@ pub struct Report {
     pub pinned_bytes: u64,
     /// What backs that memory.
     pub pages: String,
+    /// Samples that did not keep their values when they were packed.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
     /// Packets in a message, on average.
     pub gso_segments_per_message: f64,
     /// Messages that the kernel refused to segment.
@@ -127,6 +131,13 @@ impl Report {
             say!(
                 "          {} messages were refused by the kernel, and sent packet by packet",
                 HumanCount(self.gso_refused)
+            );
+        }
+        if let Some(loss) = self.loss.filter(|loss| !loss.is_none()) {
+            say!(
+                "packed    {} samples were clipped, {} were not a number",
+                HumanCount(loss.clipped),
+                HumanCount(loss.not_a_number)
             );
         }
         if self.heaps_failed > 0 {

@@ -217,6 +217,7 @@ impl Run {
             wire_gbit_per_s: 0.0,
             pinned_bytes,
             pages: region.memory().pages().to_string(),
+            loss: None,
             gso_segments_per_message: 0.0,
             gso_refused: 0,
             zerocopy_messages: 0,
@@ -265,6 +266,7 @@ impl Run {
         let counters = self.sender.counters();
         self.report.count(&counters, self.sender.caps().overhead, self.spead_bytes);
         self.report.time(begin.elapsed(), &cost);
+        self.report.loss = self.stream.source.loss();
         outcome
     }
 

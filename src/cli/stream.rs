@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use doorbell::backend::{Backend, OpenError, max_packet_size};
 use doorbell::config::{Config, DescriptorPlacement, HeapContent, LayoutKind, SourceKind};
-use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
+use doorbell::plan::{HeapSpec, Item, PacketSize, Plan, PlanError};
 use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 use doorbell::region::Layout;
-use doorbell::source::{Npy, Pattern, Random, RawFile, Reader, Source, SourceItem};
+use doorbell::source::{
+    Npy, Packed, Pattern, Random, RawFile, Reader, Source, SourceError, SourceItem,
+};
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
 use super::exit::Failure;
@@ -48,7 +50,7 @@ impl Stream {
             true => vec![receiver],
             false => resolve(&config)?,
         };
-        let source = open_source(&config, interrupted)?;
+        let source = pack(&config, open_source(&config, interrupted)?)?;
         let way = Way::find(&config, &destinations)?;
         let heaps = match (config.heap.count, source.heaps()) {
             (Some(asked), Some(there)) if asked > there => {
@@ -75,8 +77,13 @@ impl Stream {
         let descriptors = source
             .items()
             .iter()
-            .map(|item| item.descriptor.clone())
+            .map(|item| &item.descriptor)
+            .chain(source.constants().iter().map(|constant| &constant.descriptor))
+            .cloned()
             .fold(HeapSpec::new().descriptor(timestamp), HeapSpec::descriptor);
+        let descriptors = source.constants().iter().fold(descriptors, |heap, constant| {
+            heap.with(Item::Constant { id: constant.descriptor.id, bytes: constant.bytes.clone() })
+        });
         let batch_heaps = config.batch.heaps_of(source.heap_len() as u64, u64::from(flows), heaps);
         Ok(Self {
             start: match together {
@@ -177,6 +184,21 @@ fn open_source(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn
             Box::new(Reader::new(stdin, items(SourceItem::samples))?)
         }
     })
+}
+
+/// Packs the source's samples, if that is asked for.
+fn pack(config: &Config, source: Box<dyn Source>) -> Result<Box<dyn Source>, Failure> {
+    let Some(pack) = config.pack else { return Ok(source) };
+    match Packed::new(source.as_ref(), pack.format, pack.range.interval()) {
+        Ok(packed) => Ok(Box::new(packed)),
+        Err(error @ SourceError::Unpackable { .. }) => {
+            Err(Failure::Usage(format!("source.pack (--pack): {error}")))
+        }
+        Err(error @ SourceError::NoInterval { .. }) => {
+            Err(Failure::Usage(format!("source.range (--range): {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Looks the destinations up, and sees to it that they are of one family: that of the first.

@@ -22,6 +22,7 @@ mod file;
 mod interface;
 mod item;
 mod options;
+mod pack;
 mod packet_size;
 mod resolve;
 mod source;
@@ -44,6 +45,7 @@ pub use options::{
     BackendKind, BackendOptions, BatchOptions, CompletionKind, DescriptorPlacement, HeapOptions,
     LayoutKind, Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
 };
+pub use pack::{PackConfig, PackRange};
 pub use packet_size::PacketSize;
 pub use source::SourceKind;
 pub use units::{Rate, Size};
@@ -65,6 +67,8 @@ pub struct Config {
     pub heap: HeapConfig,
     /// Where payload comes from.
     pub source: SourceKind,
+    /// What its samples are packed as; `None` sends them as they are.
+    pub pack: Option<PackConfig>,
     /// How many heaps go together.
     pub batch: BatchConfig,
     /// How fast packets go.
@@ -160,7 +164,7 @@ impl HeapContent {
 #[non_exhaustive]
 pub struct BatchConfig {
     /// Heaps per batch, at least 1; a multiple of the number of destinations unless one batch holds
-    /// the whole stream. `None` while the size of a heap is unknown ([`HeapContent::Npy`]): then
+    /// the whole stream. `None` while the size of a heap is unknown ([`HeapContent::Npy`], packing): then
     /// [`BatchConfig::heaps_of`] tells once the file is open.
     pub heaps: Option<u32>,
     /// Batches in flight at once, at least 1.

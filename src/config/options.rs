@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::value::{choice, number, text, texts};
-use super::{Endpoint, Interface, ItemSpec, PacketSize, Rate, Size, SourceKind};
+use super::{Endpoint, Interface, ItemSpec, PackRange, PacketSize, Rate, Size, SourceKind};
 use crate::backend::udp::ZeroCopy;
 use crate::plan::Order;
+use crate::source::PackFormat;
 use crate::wire::Flavour;
 use crate::wire::ethernet::MacAddress;
 
@@ -164,6 +165,22 @@ pub struct SourceOptions {
     #[arg(id = "source.kind", long = "source", value_name = "SOURCE", allow_hyphen_values = true)]
     #[serde(with = "text")]
     pub kind: Option<SourceKind>,
+
+    /// Convert the samples of a .npy file, or of a raw file's only item, to packed integers or floats
+    /// [default: send them as they are]
+    #[arg(id = "source.pack", long = "pack", value_name = "u8|u10|u12|u14|u16|f16|f32")]
+    #[serde(with = "text")]
+    pub pack: Option<PackFormat>,
+
+    /// Values that the packed integers stand for [default: auto, those of the first heap]
+    #[arg(
+        id = "source.range",
+        long = "range",
+        value_name = "auto|LOW..HIGH",
+        allow_hyphen_values = true
+    )]
+    #[serde(with = "text")]
+    pub range: Option<PackRange>,
 }
 
 /// The section `[batch]`.
@@ -370,7 +387,11 @@ impl Options {
         Self {
             stream: self.stream.or(other.stream),
             heap: self.heap.or(other.heap),
-            source: SourceOptions { kind: self.source.kind.or(other.source.kind) },
+            source: SourceOptions {
+                kind: self.source.kind.or(other.source.kind),
+                pack: self.source.pack.or(other.source.pack),
+                range: self.source.range.or(other.source.range),
+            },
             batch: BatchOptions {
                 heaps: self.batch.heaps.or(other.batch.heaps),
                 in_flight: self.batch.in_flight.or(other.batch.in_flight),

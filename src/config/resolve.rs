@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{
     BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig, BatchOptions, Config,
     ConfigError, Endpoint, HeapConfig, HeapContent, HeapOptions, Host, Interface, Item, Key,
-    Options, PacingConfig, PacingMode, PacingOptions, PacketSize, Rate, Size, SourceKind,
-    SourceOptions, StreamConfig, StreamOptions,
+    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Size,
+    SourceKind, SourceOptions, StreamConfig, StreamOptions,
 };
 use crate::wire::ethernet::Vlan;
 use crate::wire::{Flavour, MIN_PACKET_SIZE};
@@ -18,13 +18,15 @@ impl Config {
     /// # Errors
     /// A value that cannot be used, or keys that do not go together; the error names them.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
-        let source = options.source.kind.unwrap_or_default();
+        let source = options.source.kind.clone().unwrap_or_default();
         let stream = stream(options.stream)?;
         let heap = heap(options.heap, &source, stream.flavour)?;
-        let batch = batch(&options.batch, &stream, &heap)?;
+        let pack = PackConfig::resolve(&options.source, &source, &heap.content)?;
+        let heap_bytes = heap.content.bytes().filter(|_| pack.is_none());
+        let batch = batch(&options.batch, &stream, heap.count, heap_bytes)?;
         let pacing = pacing(&options.pacing)?;
         let backend = backend(options.backend, &stream)?;
-        Ok(Self { stream, heap, source, batch, pacing, backend })
+        Ok(Self { stream, heap, source, pack, batch, pacing, backend })
     }
 
     /// Whether udp can do all that is asked: [`Config::from_options`] sees to it where udp is named,
@@ -202,7 +204,8 @@ fn heap(
 fn batch(
     options: &BatchOptions,
     stream: &StreamConfig,
-    heap: &HeapConfig,
+    count: Option<u64>,
+    heap_bytes: Option<u64>,
 ) -> Result<BatchConfig, ConfigError> {
     let destinations =
         stream.to.iter().map(|endpoint| u64::from(endpoint.count())).sum::<u64>().max(1);
@@ -210,7 +213,7 @@ fn batch(
     at_least_1(IN_FLIGHT, in_flight.into())?;
     if let Some(heaps) = options.heaps.map(u64::from) {
         at_least_1(BATCH_HEAPS, heaps)?;
-        let whole_stream = heap.count.is_some_and(|count| count <= heaps);
+        let whole_stream = count.is_some_and(|count| count <= heaps);
         if !heaps.is_multiple_of(destinations) && !whole_stream {
             let near = heaps.next_multiple_of(destinations);
             let hint = format!(
@@ -221,8 +224,8 @@ fn batch(
     }
     let layout = options.layout.unwrap_or_default();
     let batch = BatchConfig { heaps: options.heaps, in_flight, layout };
-    let heaps = match heap.content.bytes() {
-        Some(bytes) => Some(batch.heaps_of(bytes, destinations, heap.count)),
+    let heaps = match heap_bytes {
+        Some(bytes) => Some(batch.heaps_of(bytes, destinations, count)),
         None => batch.heaps,
     };
     Ok(BatchConfig { heaps, ..batch })
@@ -342,7 +345,7 @@ fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
 impl From<&Config> for Options {
     /// The options that resolve to this configuration.
     fn from(config: &Config) -> Self {
-        let Config { stream, heap, source, batch, pacing, backend } = config.clone();
+        let Config { stream, heap, source, pack, batch, pacing, backend } = config.clone();
         let (size, items) = match heap.content {
             HeapContent::Size(size) => (Some(size), None),
             HeapContent::Items(items) => (None, Some(items.into_iter().map(Into::into).collect())),
@@ -377,7 +380,11 @@ impl From<&Config> for Options {
                 items,
                 descriptors: Some(heap.descriptors),
             },
-            source: SourceOptions { kind: Some(source) },
+            source: SourceOptions {
+                kind: Some(source),
+                pack: pack.map(|pack| pack.format),
+                range: pack.map(|pack| pack.range),
+            },
             batch: BatchOptions {
                 heaps: batch.heaps,
                 in_flight: Some(batch.in_flight),

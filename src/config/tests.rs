@@ -90,8 +90,8 @@ fn flags_override_the_file() {
 /// Everything that can be said at once.
 const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-size 1472 --mtu 1500 \
     --flavour 64-48 --repeat-pointers --group round-robin --cnt-start 2 --cnt-step 3 --ttl 4 --vlan 5 \
-    --dst-mac 02:00:00:00:00:01 --source-port 6 --heaps 7 --items a:i8[4096],0x3400=w:<f4[16x2] \
-    --descriptors own --source random:8 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
+    --dst-mac 02:00:00:00:00:01 --source-port 6 --heaps 7 --items 0x3400=w:<f4[16x2] \
+    --descriptors own --source a.raw --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
     --pacing software --backend pcap --interface eth0 --device mlx5_0 \
     --completion poll --spin-us 14 --zerocopy on --pcap out.pcap";
 
@@ -136,6 +136,8 @@ fn the_effective_configuration_reads_back() {
         "",
         EVERYTHING,
         "--source a.npy",
+        "--source a.npy --pack u10 --range -0.5..1e300",
+        "--source a.raw --items a:<f4[1000000] --pack f16",
         "--source - --heaps 18446744073709551615",
         "--backend udp --to host:1 --ttl 0",
         "--backend pcap --pcap a.pcap",
@@ -232,6 +234,41 @@ fn what_cannot_be_sent_names_its_keys() {
             "--source a.npy --items a:u8",
             "heap.items (--items) and source.kind (--source) do not go together: ",
             "a.npy itself says what a heap holds; drop heap.items",
+        ),
+        (
+            "--pack u10",
+            "source.pack (--pack) and source.kind (--source) do not go together: ",
+            "give a .npy file, or a raw file and its item",
+        ),
+        (
+            "--pack u10 --source -",
+            "source.pack (--pack) and source.kind (--source) do not go together: ",
+            "only files are packed",
+        ),
+        (
+            "--pack u10 --source a.raw",
+            "heap.items (--items) is missing: ",
+            "what the samples of a.raw are; give the item that a heap is, such as frame:<f4",
+        ),
+        (
+            "--pack u10 --source a.raw --items a:<f4[2],b:<f4[2]",
+            "source.pack (--pack) and heap.items (--items) do not go together: ",
+            "a heap of a.raw is to be one item",
+        ),
+        (
+            "--pack u10 --source a.raw --items 0x3311=a:<f4[2]",
+            "heap.items (--items) = 0x3311=a:<f4[2]: ",
+            "take another id and name",
+        ),
+        (
+            "--pack f16 --range 0..1 --source a.npy",
+            "source.range (--range) and source.pack (--pack) do not go together: ",
+            "f16 stands for itself",
+        ),
+        (
+            "--range 0..1 --source a.npy",
+            "source.pack (--pack) is missing: ",
+            "source.range (--range) is what packed integers stand for",
         ),
         ("--heaps 0", "heap.count (--heaps) = 0: ", "give 1 or more"),
         ("--batch-heaps 0", "batch.heaps (--batch-heaps) = 0: ", "give 1 or more"),
@@ -352,7 +389,14 @@ fn options() -> impl Strategy<Value = Options> {
             "--items a:u12[2x4],5000=b:<c8",
             "--heap-size 3MiB --heaps 9",
         ]),
-        one_of(&["", "--source random:3", "--source a.npy", "--source ./x --descriptors own"]),
+        one_of(&[
+            "",
+            "--source random:3",
+            "--source a.npy",
+            "--source ./x --descriptors own",
+            "--source a.npy --pack u12",
+            "--source a.npy --pack u10 --range -0.1..1e3",
+        ]),
         one_of(&["", "--batch-heaps 8", "--in-flight 3", "--batch-heaps 10000000"]),
         one_of(&[
             "",

@@ -44,6 +44,18 @@ pub enum SourceError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// Heaps that are no arrays of numbers, or not in memory.
+    #[error("the source cannot be packed, {reason}")]
+    Unpackable {
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// Samples that give no range for integers.
+    #[error("{reason}, and integers need a range to stand for: give it, as LOW..HIGH")]
+    NoInterval {
+        /// What the samples are.
+        reason: String,
+    },
     /// A stream cannot be read.
     #[error("cannot read heap {index} of the source: {source}")]
     Read {

@@ -29,6 +29,15 @@ impl SourceItem {
     }
 }
 
+/// An item with one value for the whole stream, which travels with the descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// Identifier, name, meaning, and how its bytes are to be read.
+    pub descriptor: Descriptor,
+    /// Its value.
+    pub bytes: Vec<u8>,
+}
+
 /// Bytes of all items together. A sum that no memory could hold stays one that no plan accepts.
 pub(super) fn heap_len(items: &[SourceItem]) -> usize {
     items.iter().fold(0, |len, item| len.saturating_add(item.size))

@@ -9,15 +9,20 @@ mod item;
 mod literal;
 mod mapped;
 mod npy;
+mod pack;
 mod pattern;
 mod random;
 mod raw_file;
 mod reader;
 
 pub use error::SourceError;
-pub use item::{DEFAULT_ITEM, SourceItem};
+pub use item::{Constant, DEFAULT_ITEM, SourceItem};
 pub use npy::Npy;
 pub(crate) use npy::element_size;
+pub use pack::{
+    Encoder, Interval, InvalidInterval, Loss, OFFSET_ITEM, PackFormat, Packed, SCALE_ITEM,
+    SampleType, UnknownFormat,
+};
 pub use pattern::Pattern;
 pub use random::Random;
 pub use raw_file::RawFile;
@@ -35,6 +40,11 @@ pub trait Source: Send {
     /// Payload bytes of each heap, all items together.
     fn heap_len(&self) -> usize {
         item::heap_len(self.items())
+    }
+
+    /// Items that have one value for the whole stream, to be sent with the descriptors.
+    fn constants(&self) -> &[Constant] {
+        &[]
     }
 
     /// How many heaps there are; `None` if there is no end, or none that is known.
@@ -62,6 +72,12 @@ pub trait Source: Send {
     ///
     /// If the source cannot be read.
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError>;
+
+    /// Samples, of all heaps filled in so far, that were to be converted and did not keep their
+    /// values; `None` where nothing is converted.
+    fn loss(&self) -> Option<Loss> {
+        None
+    }
 
     /// What tells whether a heap that was received is the one that was sent; `None` where that
     /// cannot be known afterwards.
