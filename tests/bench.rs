@@ -25,6 +25,7 @@ fn one_object_with_a_row_for_each_way_and_size() {
             (
                 row["packet_limit"].as_u64().unwrap(),
                 row["heap_bytes"].as_u64().unwrap(),
+                row["backend"].as_str().unwrap(),
                 row["layout"].as_str().unwrap(),
             )
         })
@@ -32,7 +33,10 @@ fn one_object_with_a_row_for_each_way_and_size() {
     let expected: Vec<_> = [1472, 8972]
         .into_iter()
         .flat_map(|limit| [1024, 8192].map(|heap| (limit, heap)))
-        .flat_map(|(limit, heap)| ["packed", "split"].map(|layout| (limit, heap, layout)))
+        .flat_map(|(limit, heap)| {
+            [("udp", "packed"), ("udp", "split"), ("udp 0copy", "packed")]
+                .map(|(backend, layout)| (limit, heap, backend, layout))
+        })
         .collect();
     assert_eq!(found, expected);
     for row in rows {
