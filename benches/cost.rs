@@ -1,35 +1,51 @@
 //! Sends the same batch again and again, and nothing else: for counting what a packet costs.
 //!
 //! `cargo bench --bench cost -- udp 127.0.0.1:9 8192 64 1000` sends 1000 batches of 64 heaps of 8192
-//! bytes. `benches/instructions.sh` runs it under callgrind, and says how many instructions that is.
+//! bytes; `1s` in place of 1000 sends for a second. What may follow: `packed` or `split`, `auto`, `on` or
+//! `off` for zero-copy, and the longest packet. The result is JSON, as that of `benches/ceiling.rs`.
+//! `benches/instructions.sh` runs it under callgrind, and says how many instructions that is.
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use doorbell::backend::udp::{Udp, UdpConfig, route_mtu};
+use doorbell::backend::udp::{Udp, UdpConfig, ZeroCopy, route_mtu};
 use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest};
 use doorbell::backend::{Backend, max_packet_size};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
-use doorbell::region::Layout;
+use doorbell::region::{Batch, Layout};
 use doorbell::sender::Sender;
 use doorbell::wire::Flavour;
+use nix::sys::resource::{UsageWho, getrusage};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [backend, to, heap_len, heaps, batches] = arguments.as_slice() else {
+    let [backend, to, heap_len, heaps, amount, rest @ ..] = arguments.as_slice() else {
         // `cargo bench` and `cargo test --benches` run it without arguments.
-        println!("usage: cost udp|verbs HOST:PORT HEAP-SIZE HEAPS-PER-BATCH BATCHES");
+        println!(
+            "usage: cost udp|verbs HOST:PORT HEAP-SIZE HEAPS-PER-BATCH BATCHES|SECONDSs \
+             [packed|split [auto|on|off [PACKET-LIMIT]]]"
+        );
         return Ok(());
     };
     let to: SocketAddr = to.parse()?;
-    let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, heap_len.parse()?);
+    let (heap_len, heaps): (usize, usize) = (heap_len.parse()?, heaps.parse()?);
+    let rest = |index: usize| rest.get(index).map(String::as_str);
+    let layout = if rest(0) == Some("split") { Layout::Split } else { Layout::Packed };
+    let zero_copy = match rest(1) {
+        Some("on") => ZeroCopy::On,
+        Some("off") => ZeroCopy::Off,
+        _ => ZeroCopy::Auto,
+    };
+    let limit: Option<usize> = rest(2).map(str::parse).transpose()?;
+    let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, heap_len);
     let plan = |mtu| {
-        let limit = max_packet_size(mtu, to.ip());
+        let limit = limit.unwrap_or_else(|| max_packet_size(mtu, to.ip()));
         Plan::builder(Flavour::SPEAD_64_40, PacketSize::Uniform { limit })
-            .heaps(&heap, heaps.parse().unwrap_or(1))
+            .heaps(&heap, heaps)
             .build()
             .map(Arc::new)
     };
@@ -43,23 +59,61 @@ fn main() -> Result<(), Box<dyn Error>> {
             (plan, Box::new(Verbs::open(VerbsConfig { depth, ..config })?))
         }
         _ => {
-            let config = UdpConfig::new(vec![to]);
+            let config = UdpConfig { zero_copy, ..UdpConfig::new(vec![to]) };
             (plan(route_mtu(&config)?)?, Box::new(Udp::open(&config)?))
         }
     };
     let mut sender = Sender::new(backend);
-    let mut batch = sender.allocate(&plan, Layout::Packed, 1, Vec::new())?.remove(0);
-    let batches: u64 = batches.parse()?;
-    for _ in 0..batches {
+    let batch = sender.allocate(&plan, layout, 1, Vec::new())?.remove(0);
+    let (batches, elapsed, cpu) = match amount.strip_suffix('s') {
+        None => send(&mut sender, batch, amount.parse()?, Duration::MAX)?.0,
+        Some(seconds) => {
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            // Until caches and clocks are warm.
+            let (_, batch) = send(&mut sender, batch, u64::MAX, time / 10)?;
+            send(&mut sender, batch, u64::MAX, time)?.0
+        }
+    };
+    let bytes = batches * (heaps * heap_len) as u64;
+    let rate = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
+    let counters = sender.counters();
+    println!(
+        "{}",
+        serde_json::json!({
+            "heap": heap_len, "gb_per_s": rate(elapsed), "gb_per_cpu_s": rate(cpu),
+            "packet": plan.packets()[0].len(), "packets": counters.packets,
+            "messages": counters.messages, "doorbells": counters.doorbells,
+            "uncopied": counters.uncopied, "copied": counters.copied,
+        })
+    );
+    Ok(())
+}
+
+/// Sends a batch so many times, or for so long. Returns how often it was, and how long that took on the
+/// clock and on the processor.
+#[expect(clippy::type_complexity, reason = "it is said above")]
+fn send(
+    sender: &mut Sender,
+    mut batch: Batch,
+    most: u64,
+    time: Duration,
+) -> Result<((u64, Duration, Duration), Batch), Box<dyn Error>> {
+    let (start, cpu) = (Instant::now(), cpu_time()?);
+    let mut batches = 0;
+    while batches < most && start.elapsed() < time {
         sender.submit(batch)?;
         let completion = sender.wait().ok_or("it is in flight")?;
         assert_eq!(completion.failures, []);
         batch = completion.batch;
+        batches += 1;
     }
-    let counters = sender.counters();
-    println!(
-        "{} packets in {} messages, {} doorbells",
-        counters.packets, counters.messages, counters.doorbells
-    );
-    Ok(())
+    Ok(((batches, start.elapsed(), cpu_time()? - cpu), batch))
+}
+
+/// What this process has used of the processor.
+fn cpu_time() -> nix::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let [user, system] = [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::new(time.tv_sec() as u64, 1000 * time.tv_usec() as u32));
+    Ok(user + system)
 }

@@ -19,7 +19,7 @@ cost=${COST:-$(cargo bench --no-run --bench cost --message-format=json 2>/dev/nu
 count() {
     local out=$scratch/out.$1 packets
     packets=$(valgrind -q --tool=callgrind --callgrind-out-file="$out" "$cost" "${@:2}" "$1" |
-        awk '{ print $1 }')
+        sed 's|.*"packets":\([0-9]*\).*|\1|')
     # "ob=(id) name" opens an object; then a line for each place: position, cost. The line after a
     # "calls=" is the callee's cost, which is counted where it arises.
     awk -v packets="$packets" '

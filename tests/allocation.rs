@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use doorbell::backend::Backend;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
-use doorbell::backend::udp::{Udp, UdpConfig};
+use doorbell::backend::udp::{Udp, UdpConfig, ZeroCopy};
 use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::{self, Batch};
@@ -36,19 +36,23 @@ fn main() {
 type Open = fn() -> Box<dyn Backend>;
 
 /// Backends that send to nobody.
-const BACKENDS: [(&str, Open); 2] = [
+const BACKENDS: [(&str, Open); 4] = [
     ("pcap", || {
         let config = PcapConfig::to(vec!["192.0.2.7:7148".parse().unwrap()]);
         Box::new(Pcap::new(Box::new(io::sink()), &config).unwrap())
     }),
-    ("udp", || {
-        // A socket that nobody reads: the kernel drops what it has no room for.
-        let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let config = UdpConfig::new(vec![deaf.local_addr().unwrap()]);
-        std::mem::forget(deaf);
-        Box::new(Udp::open(&config).unwrap())
-    }),
+    ("udp", || udp(ZeroCopy::Off)),
+    ("udp, zero-copy", || udp(ZeroCopy::On)),
+    ("udp, zero-copy where it pays", || udp(ZeroCopy::Auto)),
 ];
+
+fn udp(zero_copy: ZeroCopy) -> Box<dyn Backend> {
+    // A socket that nobody reads: the kernel drops what it has no room for.
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let config = UdpConfig { zero_copy, ..UdpConfig::new(vec![deaf.local_addr().unwrap()]) };
+    std::mem::forget(deaf);
+    Box::new(Udp::open(&config).unwrap())
+}
 
 fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender, Vec<Batch>) {
     let mut idle = batches;

@@ -161,6 +161,10 @@ pub struct Counters {
     pub waits: u64,
     /// Messages of ICMP that came back about packets sent, such as that nobody listens.
     pub icmp_errors: u64,
+    /// Messages that were sent from where they lie: `MSG_ZEROCOPY`.
+    pub uncopied: u64,
+    /// Messages that were to be sent from there, and that the kernel copied anyway.
+    pub copied: u64,
 }
 
 /// Why a packet did not go out.

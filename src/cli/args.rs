@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use doorbell::config::{Config, Options};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use doorbell::config::{Config, Endpoint, Interface, Options, Size};
 
+use super::bench::SinkKind;
 use super::exit::Failure;
 
 /// Sends SPEAD heaps from registered memory, one doorbell per batch
@@ -25,10 +28,16 @@ pub enum Command {
     /// Send a stream; with no destination, to a verifying receiver of its own on loopback
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArguments),
+    /// Receive a stream of any sender: report loss, store frames as numpy files, show one as a picture
+    #[command(after_help = RECV_EXAMPLES)]
+    Recv(RecvArguments),
     /// Show the packets, messages, memory and doorbells that a send would use; sends nothing
     Plan(PlanArguments),
     /// Show RDMA devices and network interfaces, what works here, and what to do for the rest
     Devices(DevicesArguments),
+    /// Measure how fast heaps of which size go out, beside what the kernel takes at most
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArguments),
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +59,101 @@ pub struct SendArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct RecvArguments {
+    /// Where the stream arrives: an address of this machine or a multicast group, which is joined;
+    /// 239.1.0.0+3:7148 is four. Each is a substream, and ends with a stop heap of its own
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7148")]
+    pub from: Vec<Endpoint>,
+
+    /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub interface: Option<Interface>,
+
+    /// End after this many heaps with data
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub heaps: Option<u64>,
+
+    /// What every byte is compared with, as made by `doorbell send --source`
+    #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
+    pub verify: Verify,
+
+    /// Stack the frames of one item, heap by heap, in one numpy file
+    #[arg(long, value_name = "OUT.npy", conflicts_with = "write_dir")]
+    pub write: Option<PathBuf>,
+
+    /// Store the frame of each heap in a file of its own, frame-CNT.npy
+    #[arg(long, value_name = "DIR")]
+    pub write_dir: Option<PathBuf>,
+
+    /// The item to store or show [default: the largest of the first heap]
+    #[arg(long, value_name = "NAME|ID")]
+    pub item: Option<String>,
+
+    /// Store samples as 32-bit floats, times the item `scale` plus the item `offset`
+    #[arg(long)]
+    pub scale: bool,
+
+    /// Show the last frame as a picture of 8 bits, HDR through a tone curve
+    #[arg(long, value_name = "OUT.png")]
+    pub preview: Option<PathBuf>,
+
+    /// Heaps that are put together at once: how far packets may be out of order
+    #[arg(long, value_name = "HEAPS", default_value = "64",
+        value_parser = value_parser!(u32).range(1..=65536))]
+    pub window: u32,
+
+    /// The longest heap; longer ones are ignored. Heaps that are put together hold twice this at most
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub max_heap: Size,
+
+    /// Receive buffer of each socket; beyond net.core.rmem_max that takes CAP_NET_ADMIN
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub buffer: Size,
+
+    /// End when no packet came for so long [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+
+    /// End standard output with a report of one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show neither progress nor report
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What received bytes are compared with.
+#[derive(Clone, Copy, Debug)]
+pub enum Verify {
+    Pattern,
+    Random { seed: u64 },
+    None,
+}
+
+impl FromStr for Verify {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seed = |text: &str| text.strip_prefix("random:")?.parse().ok();
+        match text {
+            "pattern" => Ok(Self::Pattern),
+            "none" => Ok(Self::None),
+            _ => seed(text)
+                .map(|seed| Self::Random { seed })
+                .ok_or_else(|| "expected pattern, random:SEED such as random:1, or none".into()),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds above 0, such as 2.5".into())
+}
+
+#[derive(Debug, Args)]
 pub struct PlanArguments {
     #[command(flatten)]
     pub what: What,
@@ -64,6 +168,63 @@ pub struct DevicesArguments {
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Heap sizes
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = HEAP_SIZES)]
+    pub sizes: Vec<Size>,
+
+    /// The largest packets, in bytes of SPEAD [default: 1472,8972, or what the route carries]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',')]
+    pub packet_sizes: Vec<Size>,
+
+    /// Ways onto the wire [default: those of udp,verbs that there are]
+    #[arg(long, value_delimiter = ',')]
+    pub backends: Vec<BenchBackend>,
+
+    /// How packets lie in memory
+    #[arg(long, value_delimiter = ',', default_values = ["packed", "split"])]
+    pub layouts: Vec<BenchLayout>,
+
+    /// How often each is measured, all in turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+
+    /// How long, each time
+    #[arg(long, value_name = "S", default_value = "0.1", value_parser = seconds)]
+    pub seconds: Duration,
+
+    /// Where packets end: auto, ifb, veth, loopback or HOST:PORT
+    ///
+    /// `auto` is the first that can be had of: ifb, a device in a private network namespace that
+    /// frees what it is given; veth, a pair of devices there whose far end drops; loopback, a socket
+    /// that nobody reads. The first two take root.
+    #[arg(long, value_name = "SINK", default_value = "auto", verbatim_doc_comment)]
+    pub sink: SinkKind,
+
+    /// Print one JSON object, and no table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Draw the throughput into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+/// Backends that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchBackend {
+    Udp,
+    Verbs,
+}
+
+/// Layouts that can be measured: the program fills none, so payload need not lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchLayout {
+    Packed,
+    Split,
 }
 
 /// What to send.
@@ -96,3 +257,28 @@ Examples:
   doorbell send --to 239.1.0.0+3:7148 --rate 10Gb/s  four substreams, one rate
   doorbell send --to host:7148 --source frames.npy   an array, a heap for each of its first axis
   doorbell send --to host:7148 --backend pcap --pcap stream.pcap";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  doorbell bench --plot throughput.svg         the whole sweep, in about a minute
+  doorbell bench --sizes 8KiB --repeat 15      one size, more closely
+  doorbell bench --sink 192.0.2.7:7148         over a real link, to a host that need not listen
+  unshare -rn doorbell bench                   a network of its own, without being root";
+
+/// Powers of two, as data is.
+const HEAP_SIZES: [Size; 14] = {
+    let mut sizes = [Size::from_bytes(0); 14];
+    let mut index = 0;
+    while index < sizes.len() {
+        sizes[index] = Size::from_bytes(512 << index);
+        index += 1;
+    }
+    sizes
+};
+
+const RECV_EXAMPLES: &str = "\
+Examples:
+  doorbell recv                                            what arrives at port 7148
+  doorbell recv --from 239.1.0.0+3:7148 --interface eth0   four multicast groups, a substream each
+  doorbell recv --write frames.npy --preview last.png      frames for numpy, and one to look at
+  doorbell recv --verify pattern --timeout 5               what `doorbell send --to HOST:7148` sends";

@@ -9,10 +9,12 @@ macro_rules! say {
 }
 
 mod args;
+mod bench;
 mod devices;
 mod exit;
 mod plan;
 mod progress;
+mod recv;
 mod report;
 mod send;
 mod stdin;
@@ -23,6 +25,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use indicatif::HumanCount;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, Command};
@@ -33,8 +36,10 @@ pub fn run() -> ExitCode {
     log(arguments.verbose);
     let result = match arguments.command {
         Command::Send(arguments) => send::run(arguments),
+        Command::Recv(arguments) => recv::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Bench(arguments) => bench::run(arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");
@@ -57,4 +62,9 @@ fn log(verbose: u8) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+/// A number of things: `1 packet`, `2,000 packets`.
+fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }

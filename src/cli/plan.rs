@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::args::PlanArguments;
 use super::exit::Failure;
+use super::plural;
 use super::stream::{LOOPBACK, Stream};
 use super::way;
 
@@ -135,7 +136,7 @@ impl Summary {
             "route",
             format!(
                 "{}, MTU {} bytes: packets of up to {} bytes of SPEAD",
-                plural(self.destinations, "destination"),
+                plural(self.destinations as u64, "destination"),
                 self.mtu,
                 self.packet_limit
             ),
@@ -145,7 +146,7 @@ impl Summary {
             format!(
                 "{} of payload in {}",
                 HumanBytes(self.heap_bytes as u64),
-                plural(self.packets_per_heap as usize, "packet")
+                plural(self.packets_per_heap.into(), "packet")
             ),
         );
         let sizes: Vec<String> = self
@@ -157,9 +158,9 @@ impl Summary {
         row(
             "batch",
             format!(
-                "{} heaps, {} packets, {} in flight, {}",
-                count(self.heaps_per_batch as usize),
-                count(self.packets_per_batch),
+                "{}, {}, {} in flight, {}",
+                plural(self.heaps_per_batch.into(), "heap"),
+                plural(self.packets_per_batch as u64, "packet"),
                 self.batches_in_flight,
                 self.layout
             ),
@@ -169,7 +170,7 @@ impl Summary {
             format!(
                 "{} a batch, runs of up to {}",
                 count(self.messages_per_batch),
-                plural(self.longest_run, "packet")
+                plural(self.longest_run as u64, "packet")
             ),
         );
         row("doorbells", format!("{} a batch", self.doorbells_per_batch));
@@ -186,8 +187,4 @@ impl Summary {
             );
         }
     }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", HumanCount(count as u64), if count == 1 { "" } else { "s" })
 }

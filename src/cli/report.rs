@@ -10,6 +10,8 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 
+use super::plural;
+
 /// What became of a stream. Serialised, it is the last line of `send --json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -57,6 +59,10 @@ pub struct Report {
     pub gso_segments_per_message: f64,
     /// Messages that the kernel refused to segment.
     pub gso_refused: u64,
+    /// Messages sent from where they lay, without a copy of the kernel's.
+    pub zerocopy_messages: u64,
+    /// Messages that were to be sent so, and that the kernel copied.
+    pub zerocopy_copied: u64,
     /// Times that the backend had no room.
     pub waits: u64,
     /// What the receiver on loopback got.
@@ -72,6 +78,8 @@ impl Report {
         self.wire_bytes = spead_bytes + counters.packets * overhead as u64;
         self.gso_segments_per_message = counters.packets as f64 / counters.messages.max(1) as f64;
         self.gso_refused = counters.segmentation_refused;
+        self.zerocopy_messages = counters.uncopied;
+        self.zerocopy_copied = counters.copied;
         self.waits = counters.waits;
     }
 
@@ -97,18 +105,18 @@ impl Report {
     pub fn print(&self) {
         let sent = self.heaps - self.heaps_failed;
         say!(
-            "sent      {} heaps, {} in {:.3} s: {:.2} Gb/s of payload",
-            HumanCount(sent),
+            "sent      {}, {} in {:.3} s: {:.2} Gb/s of payload",
+            plural(sent, "heap"),
             HumanBytes(self.payload_bytes),
             self.seconds,
             self.payload_gbit_per_s
         );
         say!(
-            "          {} packets of up to {} bytes, {:.1} a message, {} doorbells, {:.3} s of CPU",
-            HumanCount(self.packets),
+            "          {} of up to {} bytes, {:.1} a message, {}, {:.3} s of CPU",
+            plural(self.packets, "packet"),
             self.packet_size,
             self.gso_segments_per_message,
-            HumanCount(self.doorbells),
+            plural(self.doorbells, "doorbell"),
             self.user_seconds + self.system_seconds
         );
         if let Some(asked) = self.asked_gbit_per_s {
@@ -137,7 +145,7 @@ impl Report {
         }
         let Some(received) = &self.received else { return };
         if self.is_success() {
-            say!("received  {} heaps, every byte as it was sent", HumanCount(received.heaps));
+            say!("received  {}, every byte as it was sent", plural(received.heaps, "heap"));
         } else {
             say!(
                 "received  {} heaps whole, {} incomplete, {} with wrong bytes, of {} sent",

@@ -15,12 +15,13 @@ use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver, T
 use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
 use doorbell::source::{Filled, SourceError};
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanBytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
 use super::stream::{LOOPBACK, Stream};
@@ -49,7 +50,8 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     }
     let mut run = Run::new(stream, Sender::new(backend), arguments.quiet, interrupted)?;
     let outcome = run.send();
-    run.report.received = listener.map(Listener::finish);
+    let sent = run.report.heaps - run.report.heaps_failed;
+    run.report.received = listener.map(|listener| listener.finish(sent));
     run.progress.finish();
 
     if !arguments.quiet {
@@ -87,7 +89,7 @@ fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
 }
 
 /// A flag that SIGINT and SIGTERM raise. A second one ends the program at once.
-fn interruption() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
     let raised = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_default(signal, raised.clone())
@@ -99,7 +101,7 @@ fn interruption() -> Result<Arc<AtomicBool>, Failure> {
 
 fn announce(stream: &Stream, embedded: bool) {
     let heap = HumanBytes(stream.source.heap_len() as u64);
-    let heaps = stream.heaps.map_or_else(String::new, |heaps| format!("{} ", HumanCount(heaps)));
+    let heaps = stream.heaps.map_or_else(|| "heaps".into(), |heaps| plural(heaps, "heap"));
     let to = match (embedded, stream.destinations.as_slice()) {
         (true, _) => "its own receiver on loopback".to_owned(),
         (false, [to]) => to.to_string(),
@@ -108,7 +110,7 @@ fn announce(stream: &Stream, embedded: bool) {
         }
         (false, []) => unreachable!("a stream has a destination"),
     };
-    say!("sending   {heaps}heaps of {heap} to {to}");
+    say!("sending   {heaps} of {heap} to {to}");
     say!("          over {} ({})", stream.way.backend(), stream.way.reason);
 }
 
@@ -137,9 +139,14 @@ impl Listener {
         Self { thread, arrivals, window }
     }
 
-    fn finish(self) -> Received {
+    /// What arrived of the heaps that were sent.
+    fn finish(self, sent: u64) -> Received {
         self.arrivals.stop();
-        self.thread.join().unwrap_or_default()
+        let mut received = self.thread.join().unwrap_or_default();
+        // The receiver knows only how many heaps there were to be.
+        let whole = received.heaps + received.mismatched;
+        received.incomplete = sent.saturating_sub(whole);
+        received
     }
 }
 
@@ -213,6 +220,8 @@ impl Run {
             loss: None,
             gso_segments_per_message: 0.0,
             gso_refused: 0,
+            zerocopy_messages: 0,
+            zerocopy_copied: 0,
             waits: 0,
             received: None,
         };
@@ -240,6 +249,13 @@ impl Run {
         let cost = Cost::now();
         let begin = Instant::now();
         let outcome = self.send_data();
+        if let Some(total) = self.stream.heaps
+            && self.report.heaps < total
+            && outcome.is_ok()
+            && !self.interrupted.load(Ordering::Relaxed)
+        {
+            tracing::warn!("the source ended after {} of {total} heaps", self.report.heaps);
+        }
         if let Some(stop) = self.stop.take() {
             let heaps = stop.heaps();
             self.submit(stop, heaps);

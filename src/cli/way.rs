@@ -188,6 +188,7 @@ fn udp_config(
         interface,
         ttl: config.stream.ttl,
         source_port: config.stream.source_port.unwrap_or(0),
+        zero_copy: config.backend.zerocopy,
         ..UdpConfig::new(destinations.to_vec())
     }
 }

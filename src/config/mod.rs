@@ -51,6 +51,7 @@ pub use source::SourceKind;
 pub use units::{Rate, Size};
 pub use value::InvalidValue;
 
+use crate::backend::udp::ZeroCopy;
 use crate::pacer;
 use crate::plan::Order;
 use crate::wire::Flavour;
@@ -210,6 +211,8 @@ pub struct BackendConfig {
     pub completion: CompletionKind,
     /// How long to look before sleeping, with [`CompletionKind::Event`].
     pub spin: Duration,
+    /// Whether UDP sends packets from where they lie.
+    pub zerocopy: ZeroCopy,
 }
 
 /// A backend with what it alone needs.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{choice, number, text, texts};
 use super::{Endpoint, Interface, ItemSpec, PackRange, PacketSize, Rate, Size, SourceKind};
+use crate::backend::udp::ZeroCopy;
 use crate::plan::Order;
 use crate::source::PackFormat;
 use crate::wire::Flavour;
@@ -75,7 +76,8 @@ pub struct StreamOptions {
     )]
     pub repeat_pointers: Option<bool>,
 
-    /// Order of the packets of a batch: heap after heap, or one of each heap in turn [default: serial]
+    /// Order of the packets of a batch: heap after heap, destination by destination, or one of each heap in
+    /// turn [default: serial]
     #[arg(
         id = "stream.group",
         long = "group",
@@ -274,6 +276,17 @@ pub struct BackendOptions {
     #[serde(deserialize_with = "number")]
     pub spin_us: Option<u32>,
 
+    /// Send packets from where they lie, without a copy of the kernel's [default: auto, where that is
+    /// faster]
+    #[arg(
+        id = "backend.zerocopy",
+        long = "zerocopy",
+        value_name = "auto|on|off",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub zerocopy: Option<ZeroCopy>,
+
     /// Capture file to write, with --backend pcap
     #[arg(id = "backend.pcap", long = "pcap", value_name = "FILE")]
     pub pcap: Option<String>,
@@ -327,6 +340,21 @@ impl ValueEnum for Order {
         Some(PossibleValue::new(match self {
             Self::Serial => "serial",
             Self::RoundRobin => "round-robin",
+        }))
+    }
+}
+
+/// Likewise: backends know no command line.
+impl ValueEnum for ZeroCopy {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::On, Self::Off]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
         }))
     }
 }
@@ -417,6 +445,7 @@ impl BackendOptions {
             device: self.device.or(other.device),
             completion: self.completion.or(other.completion),
             spin_us: self.spin_us.or(other.spin_us),
+            zerocopy: self.zerocopy.or(other.zerocopy),
             pcap: self.pcap.or(other.pcap),
         }
     }

@@ -318,6 +318,7 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         device: options.device,
         completion: options.completion.unwrap_or_default(),
         spin: options.spin_us.map_or(SPIN, |spin| Duration::from_micros(spin.into())),
+        zerocopy: options.zerocopy.unwrap_or_default(),
     })
 }
 
@@ -400,6 +401,7 @@ impl From<&Config> for Options {
                 device: backend.device,
                 completion: Some(backend.completion),
                 spin_us: u32::try_from(backend.spin.as_micros()).ok(),
+                zerocopy: Some(backend.zerocopy),
                 pcap,
             },
         }

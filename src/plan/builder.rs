@@ -27,7 +27,8 @@ pub enum PacketSize {
 /// In which order the packets of a batch go out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Heap by heap.
+    /// Heap by heap; where there are several flows, all of the batch's heaps to one, then all to the
+    /// next, so that runs of equal packets span heaps.
     #[default]
     Serial,
     /// A packet of each heap in turn.
@@ -133,8 +134,12 @@ impl PlanBuilder {
         };
         match self.order {
             Order::Serial => {
-                for (heap, &shape) in shape_of_heap.iter().enumerate() {
-                    (0..shapes[shape as usize].packets.len()).for_each(|index| push(heap, index));
+                // Packets to one destination share a message; those to several never do.
+                for flow in 0..self.flows as usize {
+                    for heap in (flow..shape_of_heap.len()).step_by(self.flows as usize) {
+                        let packets = shapes[shape_of_heap[heap] as usize].packets.len();
+                        (0..packets).for_each(|index| push(heap, index));
+                    }
                 }
             }
             Order::RoundRobin => {

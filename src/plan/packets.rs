@@ -151,8 +151,8 @@ impl Plan {
 
     /// The packets of the first `heaps` heaps, as ranges of [`Plan::packets`].
     ///
-    /// One range in serial order; round robin takes one for each round that the other heaps take
-    /// part in.
+    /// One range for each flow in serial order; round robin takes one for each round that the other
+    /// heaps take part in.
     pub fn packets_of_first(&self, heaps: u32) -> impl Iterator<Item = Range<u32>> + '_ {
         std::iter::successors(self.next_packets(heaps, 0), move |range| {
             self.next_packets(heaps, range.end)

@@ -188,15 +188,15 @@ proptest! {
     fn both_orders_hold_the_same_packets(case in cases()) {
         let serial = Case { order: Order::Serial, ..case.clone() }.plan();
         let robin = Case { order: Order::RoundRobin, ..case }.plan();
-        let sorted = |plan: &Plan, key: fn(&PlannedPacket) -> (u32, u32)| {
+        let sorted = |plan: &Plan, key: fn(&PlannedPacket) -> (u32, u32, u32)| {
             let mut packets = plan.packets().to_vec();
             packets.sort_by_key(key);
             packets
         };
-        let serial_packets = sorted(&serial, |packet| (packet.heap, packet.index));
+        let serial_packets = sorted(&serial, |packet| (packet.flow, packet.heap, packet.index));
         prop_assert_eq!(&serial_packets, serial.packets());
-        prop_assert_eq!(&serial_packets, &sorted(&robin, |packet| (packet.heap, packet.index)));
-        let rounds = sorted(&robin, |packet| (packet.index, packet.heap));
+        prop_assert_eq!(&serial_packets, &sorted(&robin, |packet| (packet.flow, packet.heap, packet.index)));
+        let rounds = sorted(&robin, |packet| (packet.index, packet.heap, 0));
         prop_assert_eq!(rounds, robin.packets());
         for heap in 0..robin.heaps() {
             for (index, &packet) in robin.packets_of(heap).iter().enumerate() {

@@ -88,7 +88,10 @@ impl Assembler {
             None if self.sequence.index(cnt).is_some_and(|index| self.sequence.contains(index)) => {
                 return false;
             }
-            None => self.start(cnt, header.heap_length as usize),
+            None => match self.start(cnt, header.heap_length as usize) {
+                Some(place) => place,
+                None => return false,
+            },
         };
         let Some(heap) = &mut self.ring[place] else { return false };
         if !heap.add(packet) {
@@ -104,7 +107,8 @@ impl Assembler {
         true
     }
 
-    fn start(&mut self, cnt: u64, len: usize) -> usize {
+    /// `None` if there is no memory for it.
+    fn start(&mut self, cnt: u64, len: usize) -> Option<usize> {
         let place = self.next_place;
         self.next_place = (place + 1) % self.ring.len();
         let mut heap = match self.ring[place].take() {
@@ -114,10 +118,13 @@ impl Assembler {
             }
             None => self.pool.pop().unwrap_or_default(),
         };
-        heap.restart(cnt, len);
+        if !heap.restart(cnt, len) {
+            self.pool.push(heap);
+            return None;
+        }
         self.ring[place] = Some(heap);
         self.place_of_cnt.insert(cnt, place);
-        place
+        Some(place)
     }
 
     /// Checks a whole heap. False if it was there before.

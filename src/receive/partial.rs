@@ -9,7 +9,8 @@ use crate::wire::{ItemPointer, Packet};
 pub(super) struct PartialHeap {
     cnt: u64,
     len: usize,
-    /// At least `len` bytes.
+    /// Up to the end of what is there, not of the heap: pages that no packet has reached are not
+    /// touched, however long a heap says it is.
     payload: Vec<u8>,
     /// Which of them are there: disjoint, not even adjacent, in order.
     pieces: Vec<Range<usize>>,
@@ -17,17 +18,15 @@ pub(super) struct PartialHeap {
 }
 
 impl PartialHeap {
-    /// Starts over with another heap. The caller vouches for `len`, which is allocated.
-    pub(super) fn restart(&mut self, cnt: u64, len: usize) {
+    /// Starts over with another heap. False if there is no memory for `len` bytes.
+    pub(super) fn restart(&mut self, cnt: u64, len: usize) -> bool {
         self.cnt = cnt;
         self.len = len;
-        if self.payload.len() < len {
-            // Not twice as much, which `Vec` would take to grow fewer times.
-            self.payload.reserve_exact(len - self.payload.len());
-            self.payload.resize(len, 0);
-        }
         self.pieces.clear();
         self.pointers.clear();
+        self.payload.clear();
+        // Not twice as much, which `Vec` would take to grow fewer times.
+        self.payload.try_reserve_exact(len).is_ok()
     }
 
     pub(super) fn cnt(&self) -> u64 {
@@ -38,22 +37,35 @@ impl PartialHeap {
     /// or overlaps what is there, as duplicates do.
     pub(super) fn add(&mut self, packet: &Packet<'_>) -> bool {
         let header = packet.header();
-        // Past this, offset and length are within the heap: parsing has checked their sum.
-        if header.heap_length != self.len as u64 {
+        let bytes = packet.payload();
+        // A packet need not say how long its heap is, so its end is not known to be within.
+        let end = header.payload_offset + bytes.len() as u64;
+        if header.heap_length != self.len as u64 || end > self.len as u64 {
             return false;
         }
-        let start = header.payload_offset as usize;
-        if !self.claim(start..start + packet.payload().len()) {
+        let (start, end) = (header.payload_offset as usize, end as usize);
+        if !self.claim(start..end) {
             return false;
         }
-        self.payload[start..start + packet.payload().len()].copy_from_slice(packet.payload());
-        for pointer in packet.item_pointers() {
-            // Pointers may be repeated in every packet.
+        if start == self.payload.len() {
+            self.payload.extend_from_slice(bytes);
+        } else {
+            if end > self.payload.len() {
+                self.payload.resize(end, 0);
+            }
+            self.payload[start..end].copy_from_slice(bytes);
+        }
+        self.note(packet.item_pointers());
+        true
+    }
+
+    /// Takes note of item pointers, which may be repeated in every packet.
+    pub(super) fn note(&mut self, pointers: impl Iterator<Item = ItemPointer>) {
+        for pointer in pointers {
             if self.pointers.len() < MAX_POINTERS && !self.pointers.contains(&pointer) {
                 self.pointers.push(pointer);
             }
         }
-        true
     }
 
     fn claim(&mut self, range: Range<usize>) -> bool {
@@ -82,11 +94,12 @@ impl PartialHeap {
         self.pieces.first() == Some(&(0..self.len))
     }
 
+    /// Its bytes; those that are missing are whatever.
     pub(super) fn payload(&self) -> &[u8] {
-        &self.payload[..self.len]
+        &self.payload
     }
 
-    #[cfg(test)]
+    /// Bytes of memory that it holds, whatever of it is in use.
     pub(super) fn allocated(&self) -> usize {
         self.payload.capacity()
     }

@@ -139,8 +139,12 @@ impl Batch {
         unsafe { { bytes }.split_off(range) }
     }
 
-    /// Stamps the heap cnts, and gives the bytes away.
-    pub(crate) fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
+    /// Stamps the heap cnts, `cnt_step` apart, and gives the bytes away: what [`Sender::submit`]
+    /// does before it posts, for those who drive a [`Backend`] themselves.
+    ///
+    /// [`Sender::submit`]: crate::sender::Sender::submit
+    /// [`Backend`]: crate::backend::Backend
+    pub fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
         let bytes = self.bytes();
         let plan = bytes.region().plan();
         let flavour = plan.flavour();

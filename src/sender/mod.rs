@@ -273,15 +273,17 @@ impl Sender {
         let Some(backend) = &mut self.backend else { return Ok(()) };
         for entry in &mut self.in_flight {
             while let Some(mut packets) = entry.unposted() {
-                let room = self.caps.max_in_flight.saturating_sub(self.outstanding);
-                packets.end = packets.end.min(packets.start.saturating_add(room));
+                let depth = self.caps.max_in_flight;
+                packets.end = packets.end.min(packets.start.saturating_add(depth));
                 if let Some(Pacing { pacer, start }) = &self.pacing {
                     if pacer.next() > start.elapsed() {
                         return Ok(());
                     }
                     packets.end = entry.burst(&packets, pacer.rate().burst, self.caps.overhead);
                 }
-                if packets.is_empty() {
+                // In as few parts as fit the queue: to post what there is room for now would leave odd
+                // rests, each with a doorbell of its own.
+                if packets.len() as u32 > depth.saturating_sub(self.outstanding) {
                     return Ok(());
                 }
                 let posted = backend.post(entry.in_flight_mut(), packets.clone())?;

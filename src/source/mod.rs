@@ -18,6 +18,7 @@ mod reader;
 pub use error::SourceError;
 pub use item::{Constant, DEFAULT_ITEM, SourceItem};
 pub use npy::Npy;
+pub(crate) use npy::element_size;
 pub use pack::{
     Encoder, Interval, InvalidInterval, Loss, OFFSET_ITEM, PackFormat, Packed, SCALE_ITEM,
     SampleType, UnknownFormat,

@@ -184,6 +184,11 @@ fn dimensions(shape: &Literal<'_>) -> Option<Vec<u64>> {
     shape.iter().map(dimension).collect()
 }
 
+/// Bytes of an element, from the `descr` of its dtype as it is written in a header; else what is wrong.
+pub(crate) fn element_size(descr: &str) -> Result<usize, String> {
+    item_size(&Literal::parse(descr).ok_or("not a Python literal")?)
+}
+
 /// Bytes of an element, from the `descr` of its dtype.
 fn item_size(dtype: &Literal<'_>) -> Result<usize, String> {
     match dtype {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -91,10 +92,13 @@ def bind_far(wire: Wire) -> Iterator[Callable[[str], Endpoint]]:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Names what was not tested in the form that ci.sh counts."""
+    """Names what was not tested in the form that ci.sh counts, once for each file and reason."""
+    skipped: Counter[tuple[str, str]] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        terminalreporter.write_line(f"skipped: {report.nodeid}: {reason.removeprefix('Skipped: ')}")
+        skipped[report.nodeid.partition("::")[0], reason.removeprefix("Skipped: ")] += 1
+    for (file, reason), tests in skipped.items():
+        terminalreporter.write_line(f"skipped: {file}, {tests} test(s): {reason}")
 
 
 RELEASE = Path(__file__).resolve().parents[2] / "target" / "release" / "doorbell"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 import struct
 
@@ -154,6 +155,24 @@ def test_a_batch_is_one_doorbell(sender, listen_far, layout: str, heaps: int, ba
     assert counted["bytes"] == report["wire_bytes"]
     # The first heap's 2 packets and the stop heap are packed either way.
     assert counted["sges"] - counted["wrs"] == (0 if layout == "packed" else counted["wrs"] - 3)
+
+
+@pytest.mark.parametrize("completion", ["poll", "event"])
+@pytest.mark.parametrize("layout", ["packed", "split"])
+@pytest.mark.parametrize("depth", [16, 64, 100, 128, 256])
+def test_as_few_doorbells_as_planned(sender, listen_far, layout: str, depth: int, completion: str) -> None:
+    """70 packets a batch, two of them in flight: the queue holds less than one, less than two, or both."""
+    receiver = listen_far()
+    device = sender(MAX_QP_WR=depth)
+    stream = ("--layout", layout, "--completion", completion, "--descriptors", "own")
+    stream += ("--batch-heaps", 5, "--packet-size", 1472, "--heap-size", 20_000, "--heaps", 35)
+    planned = device.run("plan", "--json", "--backend", "verbs", *receiver.to, *stream)
+    report = device.send_to(receiver, *stream)
+    receiver.whole_stream()
+    blocks = depth if depth != 100 else 64  # Queues have a power of two.
+    parts = -(-70 * (1 if layout == "packed" else 2) // blocks)
+    assert json.loads(planned.stdout)["doorbells_per_batch"] == parts
+    assert report["doorbells"] == device.posts()["posts"] == 1 + 7 * parts + 1
 
 
 def test_pacing_sends_everything(sender, listen_far) -> None:

@@ -83,8 +83,19 @@ def test_packets_that_fail_all_over_the_stream(attempt, layout: str) -> None:
     lost = lost_heaps(failing)
     # Not one for each fault: those meant for requests that are flushed have no effect.
     assert len(lost) == failing.report["heaps_failed"] > 1
+    assert failing.report["heaps"] == 60
     assert set(first_failures(failing)) <= set(lost)
     assert failing.exit_code == 1
+
+
+def test_a_device_that_fails_for_good(attempt) -> None:
+    """The program ends; what it reports as submitted is a prefix of the stream."""
+    broken = attempt(FAULT=",".join(f"wc@{number}=general" for number in range(100, 2000)))
+    lost = lost_heaps(broken)
+    submitted = range(FIRST_DATA_CNT, FIRST_DATA_CNT + broken.report["heaps"])
+    assert [cnt for cnt in lost if cnt in submitted] == lost[: broken.report["heaps_failed"]]
+    assert broken.exit_code == 1
+    assert "the backend has failed" in broken.errors
 
 
 @pytest.mark.parametrize("depth", [4, 16])
@@ -159,6 +170,17 @@ def test_a_port_that_is_down_for_a_while(attempt, completion: str, number: int, 
     assert parse_packet(flaky.datagrams[-1]).is_stop
 
 
+def test_hardware_pacing_outlives_a_restart(attempt) -> None:
+    """A queue pair that was in error has no rate any more."""
+    paced = attempt(
+        *("--rate", "20Mb/s", "--pacing", "hardware"),
+        **{"FAULT": "wc@3=general", "RATE_LIMIT": "1000..100000000"},
+    )
+    assert (paced.exit_code, paced.report["heaps_failed"]) == (1, 1)
+    # The device cannot be faster; what was sent before the rate was lost and regained does not count.
+    assert paced.report["seconds"] > 0.5 * paced.report["wire_bytes"] * 8 / 20e6
+
+
 def test_relaxed_ordering_that_is_refused(attempt) -> None:
     assert not lost_heaps(attempt(FAULT="relaxed=reject"))
 
@@ -179,6 +201,13 @@ def test_what_stops_verbs_is_said(sender, bind_far, settings: dict[str, str], wo
     done = stopped.run("send", "-q", "--backend", "verbs", *bind_far().to, *STREAM)
     assert done.returncode == 3
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_a_device_that_is_not_there(sender, bind_far) -> None:
+    """The ones that are there are named."""
+    done = sender().run("send", "-q", "--backend", "verbs", "--device", "nosuch_0", *bind_far().to, *STREAM)
+    assert done.returncode == 3
+    assert "nosuch_0" in done.stderr and "soft0" in done.stderr
 
 
 def test_auto_falls_back_and_says_why(sender, bind_far) -> None:

@@ -4,11 +4,12 @@
 //! Runs of equal packets are messages of one `iovec` and one control message, all built when a region
 //! is registered; a post hands a part of that array over. See `docs/gso.md` for why.
 
-mod segmentation;
 mod socket;
+mod suspension;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod zero_copy;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,18 +19,18 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
+use nix::poll::PollFlags;
 use socket2::SockAddr;
 
 pub use self::socket::{UdpConfig, route_mtu};
 pub(super) use self::sys::interface_mtu;
+pub use self::zero_copy::ZeroCopy;
 
-use self::segmentation::Segmentation;
 use self::socket::{Socket, probe_segments};
+use self::suspension::Suspension;
 use self::sys::{Messages, Singles};
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::plan::RunLimits;
@@ -39,15 +40,18 @@ use crate::wire::frame::FrameHeader;
 
 /// Sends through a UDP socket.
 ///
-/// The kernel copies packets before `post` returns, so they are done at once. It never drops one that
-/// it has not taken: where it has no room, [`Backend::post`] is short.
+/// Packets that the kernel copies are done when `post` returns, others once it says that it no longer
+/// reads them: see [`ZeroCopy`]. It never drops one that it has not taken: where it has no room,
+/// [`Backend::post`] is short.
+///
+/// Dropping it takes until the kernel reads no packet any more.
 pub struct Udp {
     socket: Socket,
     limits: RunLimits,
     names: Arc<[SockAddr]>,
     messages: HashMap<Slot, Messages>,
     singles: Singles,
-    segmentation: Segmentation,
+    segmentation: Suspension,
     blocked: Option<Blocked>,
     /// How long to wait when the device queue is full; 0 if it is not.
     pause: Duration,
@@ -62,6 +66,8 @@ enum Blocked {
     Socket,
     /// The queue of the device is. Nobody tells when it no longer is.
     Device,
+    /// As much as can be is being sent without copying.
+    Pinned,
 }
 
 impl Udp {
@@ -80,7 +86,7 @@ impl Udp {
             socket,
             messages: HashMap::new(),
             singles: Singles::new(),
-            segmentation: Segmentation::new(),
+            segmentation: Suspension::new(),
             blocked: None,
             pause: Duration::ZERO,
             done: Vec::new(),
@@ -94,7 +100,11 @@ impl Udp {
     }
 }
 
-// SAFETY: `post` returns when the kernel has copied what it took, so nothing is read after that.
+// SAFETY: of what is copied, nothing is read after `post` returns. Of what is not, nothing is read once
+// the kernel has notified so, and packets are done no sooner than all messages of their call. Which
+// message a notification is about is known, since `ZeroCopySends` counts as the kernel does: what went
+// is counted at once, and before anything goes after a refusal, the kernel is asked. `drop` waits for
+// what is outstanding.
 #[expect(unsafe_code, reason = "the trait's promise")]
 unsafe impl Backend for Udp {
     fn caps(&self) -> Caps {
@@ -119,11 +129,12 @@ unsafe impl Backend for Udp {
         if region.headroom() != 0 {
             return error("packets must have no headroom".into());
         }
+        let zero_copy = self.socket.zero_copy.mode();
         for batch in 0..region.batches() {
             let slot = Slot { region: region.id(), batch };
-            self.messages
-                .entry(slot)
-                .or_insert_with(|| Messages::new(region, batch, self.limits, &self.names));
+            self.messages.entry(slot).or_insert_with(|| {
+                Messages::new(region, batch, self.limits, &self.names, zero_copy)
+            });
         }
         Ok(())
     }
@@ -138,20 +149,58 @@ unsafe impl Backend for Udp {
         }
         messages.follow(batch, &packets);
         segmentation.post_begins();
+        socket.zero_copy.post_begins();
         self.blocked = None;
         let mut next = packets.start;
         // The packets of a message that the kernel would not segment.
         let mut refused = next..next;
+        // The end of what is copied because it could not go otherwise.
+        let mut copied = next;
+        let mut pinning_failed = false;
         let mut explained = 0;
         let mut short = false;
         while next < packets.end {
             let one_by_one = segmentation.is_suspended() || refused.contains(&next);
+            let zero_copy = match messages.zero_copy_bytes(&(next..packets.end)) {
+                Some(bytes) if !one_by_one && next >= copied => socket.zero_copy.messages(bytes),
+                _ => None,
+            };
+            if zero_copy.is_some() {
+                if zero_copy == Some(0) {
+                    socket.read_errors(Errno::UnknownErrno, &mut self.done);
+                    if socket.zero_copy.messages(u32::MAX) == Some(0) {
+                        self.blocked = Some(Blocked::Pinned);
+                        break;
+                    }
+                    continue;
+                }
+                match socket.settle(&mut self.done) {
+                    Ok(()) if socket.zero_copy.mode() == ZeroCopy::Off => continue,
+                    Ok(()) => {}
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::EAGAIN) => {
+                        self.blocked = Some(Blocked::Socket);
+                        break;
+                    }
+                    // Nothing was to be sent, so that is no device queue.
+                    Err(Errno::ENOBUFS) if socket.zero_copy.outstanding() > 0 => {
+                        socket.zero_copy.is_full();
+                        continue;
+                    }
+                    // The same will be said of the message.
+                    Err(_) => {
+                        copied = messages.message_at(&(next..packets.end)).end;
+                        continue;
+                    }
+                }
+            }
             let outcome = if segmentation.is_suspended() {
                 singles.send(socket.as_fd(), messages, next..packets.end)
             } else if one_by_one {
                 singles.send(socket.as_fd(), messages, next..refused.end)
             } else {
-                messages.send(socket.as_fd(), next..packets.end)
+                let end = if next < copied { copied } else { packets.end };
+                messages.send(socket.as_fd(), next..end, zero_copy)
             };
             let errno = match outcome {
                 Ok(sent) => {
@@ -166,11 +215,22 @@ unsafe impl Backend for Udp {
                     } else if sent.messages < count {
                         segmentation.accepted();
                     }
-                    finish(&mut self.done, slot, next..sent.end, None);
+                    if zero_copy.is_some() {
+                        socket.zero_copy.sent(slot, next..sent.end, sent.messages);
+                        if sent.short {
+                            socket.zero_copy.doubt();
+                        }
+                    } else {
+                        Done { slot, packets: next..sent.end, error: None }.join(&mut self.done);
+                        if next < copied && pinning_failed {
+                            socket.zero_copy.refused();
+                        }
+                    }
+                    pinning_failed = false;
                     next = sent.end;
                     // What cut the call before short, this one has not met again.
                     if mem::replace(&mut short, sent.short) {
-                        socket.came_back(Errno::UnknownErrno);
+                        socket.read_errors(Errno::UnknownErrno, &mut self.done);
                     }
                     explained = 0;
                     self.pause = Duration::ZERO;
@@ -179,6 +239,26 @@ unsafe impl Backend for Udp {
                 Err(errno) => errno,
             };
             short = false;
+            if zero_copy.is_some() && !matches!(errno, Errno::EAGAIN | Errno::EINTR) {
+                socket.zero_copy.doubt();
+                let before = socket.zero_copy.outstanding();
+                if explained < MAX_EXPLAINED && socket.read_errors(errno, &mut self.done) {
+                    explained += 1;
+                    continue;
+                }
+                // Where the system pins only so much, or a queue is full, that passes: else the
+                // message goes as others do, or meets the same error once more.
+                if errno == Errno::ENOBUFS && before > 0 {
+                    if socket.zero_copy.outstanding() < before {
+                        continue;
+                    }
+                    self.blocked = Some(Blocked::Pinned);
+                    break;
+                }
+                copied = messages.message_at(&(next..packets.end)).end;
+                pinning_failed = true;
+                continue;
+            }
             let message =
                 if one_by_one { next..next + 1 } else { messages.message_at(&(next..packets.end)) };
             let segmented = message.len() > 1;
@@ -194,7 +274,9 @@ unsafe impl Backend for Udp {
                     self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                     break;
                 }
-                _ if explained < MAX_EXPLAINED && socket.came_back(errno) => explained += 1,
+                _ if explained < MAX_EXPLAINED && socket.read_errors(errno, &mut self.done) => {
+                    explained += 1;
+                }
                 _ if segmented && refuses_segmentation(errno) => refused = message,
                 _ => {
                     let planned = &plan.packets()[next as usize];
@@ -206,7 +288,7 @@ unsafe impl Backend for Udp {
                         _ => SendError::Os { call: CALL, errno: errno as i32 },
                     };
                     next = message.end;
-                    finish(&mut self.done, slot, message, Some(error));
+                    Done { slot, packets: message, error: Some(error) }.join(&mut self.done);
                 }
             }
         }
@@ -214,35 +296,61 @@ unsafe impl Backend for Udp {
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
+        if self.socket.zero_copy.outstanding() > 0 {
+            self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
+        }
         done.append(&mut self.done);
         Ok(())
     }
 
     fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
-        let Some(blocked) = self.blocked else { return Ok(()) };
-        self.counters.waits += 1;
-        match blocked {
-            Blocked::Device => thread::sleep(self.pause.min(limit)),
-            Blocked::Socket => {
-                let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-                match ppoll(&mut sockets, Some(TimeSpec::from_duration(limit)), None) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(errno) => {
-                        return Err(SendError::Os { call: "ppoll", errno: errno as i32 });
-                    }
-                }
-                // What is left there would have every further call return at once.
-                let [socket] = sockets;
-                if socket.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
-                    self.socket.came_back(Errno::UnknownErrno);
-                }
+        let events = match self.blocked {
+            Some(Blocked::Device) if self.socket.zero_copy.outstanding() == 0 => {
+                self.counters.waits += 1;
+                thread::sleep(self.pause.min(limit));
+                return Ok(());
             }
-        }
-        Ok(())
+            None if self.socket.zero_copy.outstanding() == 0 => return Ok(()),
+            Some(Blocked::Socket) => PollFlags::POLLOUT,
+            // Notifications are reported as errors, and those always.
+            None | Some(Blocked::Device | Blocked::Pinned) => PollFlags::empty(),
+        };
+        let limit = match self.blocked {
+            Some(Blocked::Device) => self.pause.min(limit),
+            _ => limit,
+        };
+        self.counters.waits += u64::from(self.blocked.is_some());
+        self.socket.wait(events, limit, &mut self.done)
     }
 
     fn counters(&self) -> Counters {
-        Counters { icmp_errors: self.socket.icmp_errors(), ..self.counters }
+        Counters {
+            icmp_errors: self.socket.icmp_errors(),
+            uncopied: self.socket.zero_copy.uncopied,
+            copied: self.socket.zero_copy.copied,
+            ..self.counters
+        }
+    }
+}
+
+impl Drop for Udp {
+    /// Waits for the kernel. It lets go of every message: devices that transmit nothing are reset by
+    /// its watchdog, packets for neighbours that do not answer are dropped, and so are those of a
+    /// link that is taken down. Giving the memory back before would send what is written there next.
+    fn drop(&mut self) {
+        let (mut begin, mut done) = (Instant::now(), Vec::new());
+        while self.socket.zero_copy.outstanding() > 0 {
+            let polled = self.socket.wait(PollFlags::empty(), LONGEST_SILENCE, &mut done);
+            if polled.is_err() {
+                thread::sleep(LONGEST_PAUSE);
+                self.socket.read_errors(Errno::UnknownErrno, &mut done);
+            }
+            if begin.elapsed() >= LONGEST_SILENCE {
+                let messages = self.socket.zero_copy.outstanding();
+                tracing::warn!("{messages} messages are still queued: is the link up?");
+                begin = Instant::now();
+            }
+        }
     }
 }
 
@@ -266,18 +374,6 @@ impl fmt::Debug for Udp {
     }
 }
 
-/// Says that packets are done, together with those before if all had one outcome.
-fn finish(done: &mut Vec<Done>, slot: Slot, packets: Range<u32>, error: Option<SendError>) {
-    match done.last_mut() {
-        Some(last)
-            if last.slot == slot && last.packets.end == packets.start && last.error == error =>
-        {
-            last.packets.end = packets.end;
-        }
-        _ => done.push(Done { slot, packets, error }),
-    }
-}
-
 /// Whether the kernel may say this of a message because it is to be segmented: see `udp_send_skb()`
 /// in Linux's `net/ipv4/udp.c` and `net/ipv6/udp.c`. Its packets, one by one, show if that is so.
 fn refuses_segmentation(errno: Errno) -> bool {
@@ -292,6 +388,8 @@ fn refuses_segmentation(errno: Errno) -> bool {
     )
 }
 
+/// Until it is said what is waited for.
+const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 const CALL: &str = "sendmmsg";
 /// The batch is not of a region that was registered, or has no such packets.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };

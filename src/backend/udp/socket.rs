@@ -3,19 +3,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use libc::sock_extended_err;
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg,
-    setsockopt, sockopt,
-};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
-use super::sys;
-use crate::backend::OpenError;
+use super::sys::{self, ErrorQueue, Notice};
+use super::zero_copy::{ZeroCopy, ZeroCopySends};
 use crate::backend::interface::{Interface, is_link_local};
+use crate::backend::{Done, OpenError, SendError};
 
 /// Where a UDP backend sends to, and how.
 #[derive(Clone, Debug)]
@@ -32,12 +31,21 @@ pub struct UdpConfig {
     /// Bytes that the kernel may hold before it asks to wait. Without privilege, it holds no more
     /// than `net.core.wmem_max`.
     pub send_buffer: usize,
+    /// Whether packets are sent from where they lie.
+    pub zero_copy: ZeroCopy,
 }
 
 impl UdpConfig {
     /// Sends to `destinations`, and leaves all else to the kernel.
     pub fn new(destinations: Vec<SocketAddr>) -> Self {
-        Self { destinations, interface: None, ttl: None, source_port: 0, send_buffer: SEND_BUFFER }
+        Self {
+            destinations,
+            interface: None,
+            ttl: None,
+            source_port: 0,
+            send_buffer: SEND_BUFFER,
+            zero_copy: ZeroCopy::Auto,
+        }
     }
 }
 
@@ -47,6 +55,9 @@ pub(super) struct Socket {
     socket: RawSocket,
     destinations: Vec<SocketAddr>,
     config: UdpConfig,
+    errors: ErrorQueue,
+    /// Messages that are sent without copying.
+    pub(super) zero_copy: ZeroCopySends,
     /// Errors that came back about packets that were sent.
     icmp_errors: u64,
     /// Which of them have been logged.
@@ -87,10 +98,23 @@ impl Socket {
         if let [destination] = destinations[..] {
             connect(&socket, destination)?;
         }
+        let mut zero_copy = ZeroCopySends::new(config.zero_copy);
+        if config.zero_copy != ZeroCopy::Off
+            && let Err(error) = sys::set_option(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)
+        {
+            // UDP has it since Linux 5.0.
+            if config.zero_copy == ZeroCopy::On {
+                return Err(OpenError::new("send without copying", destinations[0], error));
+            }
+            tracing::info!("packets are copied: the kernel cannot do without ({error})");
+            zero_copy.turn_off();
+        }
         Ok(Self {
             socket,
             destinations,
             config: config.clone(),
+            errors: ErrorQueue::new(),
+            zero_copy,
             icmp_errors: 0,
             logged: Vec::new(),
         })
@@ -119,44 +143,90 @@ impl Socket {
         self.icmp_errors
     }
 
-    /// Takes note of what came back about packets that were sent, and logs it once. True if that
-    /// explains `errno`: the kernel reports such an error once, in place of sending something else.
-    pub(super) fn came_back(&mut self, errno: Errno) -> bool {
+    /// Takes note of what the kernel says about packets that were sent: which of them it no longer
+    /// reads, and what came back about them, which is logged once. True if that explains `errno`:
+    /// the kernel reports such an error once, in place of sending something else.
+    pub(super) fn read_errors(&mut self, errno: Errno, done: &mut Vec<Done>) -> bool {
         // Nothing but ICMP makes UDP say that: udp(7).
         let mut explained = errno == Errno::ECONNREFUSED;
-        while let Some(entry) = self.next_error() {
-            let Some((error, destination)) = entry else { continue };
-            explained |= error == errno;
-            self.icmp_errors += 1;
-            if self.logged.len() < MAX_LOGGED && !self.logged.contains(&(error, destination)) {
-                self.logged.push((error, destination));
-                let destination = destination.map_or("?".into(), |it| it.to_string());
-                match error {
-                    Errno::ECONNREFUSED => tracing::warn!("nobody listens at {destination}"),
-                    _ => tracing::warn!("packets to {destination} get lost: {}", error.desc()),
+        // Notifications that follow each other are one entry: mostly, that is all there is.
+        let mut most = if self.zero_copy.outstanding() > 0 { 1 } else { ErrorQueue::ENTRIES };
+        loop {
+            let before = self.zero_copy.outstanding();
+            let taken = self.errors.take(self.socket.as_fd(), most);
+            for entry in 0..taken {
+                match self.errors.notice(entry) {
+                    Notice::Released { first, last, copied } => {
+                        self.zero_copy.release(first, last, copied, done);
+                    }
+                    Notice::Icmp { errno: error, destination } => {
+                        explained |= error == errno;
+                        self.came_back(error, destination);
+                    }
+                    Notice::Known => {}
                 }
             }
+            let all_released = before > 0 && self.zero_copy.outstanding() == 0;
+            if taken < most || (all_released && errno == Errno::UnknownErrno) {
+                return explained;
+            }
+            most = ErrorQueue::ENTRIES;
         }
-        explained
     }
 
-    /// Takes an entry from the error queue, if there is one: what came back by ICMP about a packet,
-    /// and where that was sent to. The inner `None` is what a call has returned already.
-    fn next_error(&self) -> Option<Option<(Errno, Option<SocketAddr>)>> {
-        let mut control = cmsg_space!(sock_extended_err, libc::sockaddr_in6);
-        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let fd = self.socket.as_raw_fd();
-        let message = recvmsg::<SockaddrStorage>(fd, &mut [], Some(&mut control), flags).ok()?;
-        let error = message.cmsgs().ok()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4RecvErr(error, _)
-            | ControlMessageOwned::Ipv6RecvErr(error, _) => Some(error),
-            _ => None,
-        });
-        let icmp = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
-        Some(error.filter(|error| icmp.contains(&error.ee_origin)).map(|error| {
-            let destination = message.address.as_ref().and_then(socket_address);
-            (Errno::from_raw(error.ee_errno as i32), destination)
-        }))
+    /// Blocks until the socket is ready, or says something about packets that were sent.
+    pub(super) fn wait(
+        &mut self,
+        events: PollFlags,
+        limit: Duration,
+        done: &mut Vec<Done>,
+    ) -> Result<(), SendError> {
+        let mut sockets = [PollFd::new(self.socket.as_fd(), events)];
+        match ppoll(&mut sockets, Some(TimeSpec::from_duration(limit)), None) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(SendError::Os { call: "ppoll", errno: errno as i32 }),
+        }
+        // What is left there would have every further call return at once.
+        let [socket] = sockets;
+        if socket.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+            self.read_errors(Errno::UnknownErrno, done);
+        }
+        Ok(())
+    }
+
+    fn came_back(&mut self, errno: Errno, destination: Option<SocketAddr>) {
+        self.icmp_errors += 1;
+        if self.logged.len() < MAX_LOGGED && !self.logged.contains(&(errno, destination)) {
+            self.logged.push((errno, destination));
+            let destination = destination.map_or("?".into(), |it| it.to_string());
+            match errno {
+                Errno::ECONNREFUSED => tracing::warn!("nobody listens at {destination}"),
+                _ => tracing::warn!("packets to {destination} get lost: {}", errno.desc()),
+            }
+        }
+    }
+
+    /// Finds out how far the kernel has counted messages sent without copying, if that is in doubt:
+    /// it counts some of those that it refuses, and not others. An error is why it does not say.
+    pub(super) fn settle(&mut self, done: &mut Vec<Done>) -> Result<(), Errno> {
+        if !self.zero_copy.is_doubtful() {
+            return Ok(());
+        }
+        let name = match self.destinations.len() {
+            1 => None,
+            _ => Some(self.destinations[0].into()),
+        };
+        let answer = sys::send_unsendable(self.socket.as_fd(), name.as_ref());
+        if answer != Errno::EINVAL {
+            return Err(answer);
+        }
+        let next = self.zero_copy.next();
+        self.read_errors(Errno::UnknownErrno, done);
+        if !self.zero_copy.settle(next) {
+            tracing::warn!("packets are copied: the kernel no longer says what it reads");
+            self.zero_copy.turn_off();
+        }
+        Ok(())
     }
 }
 
@@ -319,11 +389,6 @@ fn connect(socket: &RawSocket, destination: SocketAddr) -> Result<(), OpenError>
     socket
         .connect(&destination.into())
         .map_err(|source| OpenError::new("find a route to", destination, source))
-}
-
-fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|it| SocketAddr::new(it.ip().into(), it.port()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|it| SocketAddr::new(it.ip().into(), it.port())))
 }
 
 /// Some dozens of the largest messages: what a fast link sends while a core does something else.

@@ -280,6 +280,7 @@ impl Verbs {
                 }
                 status => {
                     if !sent.is_empty() {
+                        self.restarts = 0;
                         Done { slot, packets: sent, error }.join(&mut self.done);
                     }
                     self.fail(Posted { registered, slot, packets, doubt: None }, status);

@@ -113,6 +113,8 @@ impl Drop for CompletionQueue {
 pub(super) struct QueuePair {
     pair: NonNull<sys::ibv_qp>,
     port: u8,
+    /// The rate in kb/s and the burst in bytes that the hardware keeps to, if it does.
+    rate: Option<(u32, u32)>,
     /// After the pair, which refers to it.
     pub(super) completions: CompletionQueue,
     _context: Arc<Context>,
@@ -146,6 +148,7 @@ impl QueuePair {
             // SAFETY: not null.
             pair: unsafe { NonNull::new_unchecked(pair) },
             port,
+            rate: None,
             completions,
             _context: context.clone(),
         };
@@ -165,7 +168,9 @@ impl QueuePair {
     /// Brings a pair that is in error, and whose work requests have all come back, to life again.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         self.modify(sys::ibv_qp_state::IBV_QPS_RESET, sys::ibv_qp_attr_mask::IBV_QP_STATE)?;
-        self.start()
+        self.start()?;
+        // A queue that leaves the ready state loses its rate (Linux, modify_raw_packet_qp_sq of mlx5).
+        self.rate.map_or(Ok(()), |(kbps, burst)| self.limit_rate(kbps, burst))
     }
 
     /// Stops the pair: what is queued comes back flushed.
@@ -193,7 +198,9 @@ impl QueuePair {
         attr.rate_limit = kbps;
         attr.max_burst_sz = burst;
         // SAFETY: the pair is alive and ready to send, `attr` is valid for the call.
-        zero(unsafe { sys::ibv_modify_qp_rate_limit(self.pair.as_ptr(), &mut attr) })
+        zero(unsafe { sys::ibv_modify_qp_rate_limit(self.pair.as_ptr(), &mut attr) })?;
+        self.rate = Some((kbps, burst));
+        Ok(())
     }
 
     /// Rings the doorbell: posts a chain of work requests. If not all of it is taken, the error says

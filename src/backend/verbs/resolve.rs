@@ -57,7 +57,12 @@ impl VerbsRequest {
     /// If there is no route, no answer from a neighbour, or no device on that interface; if
     /// destinations are behind different interfaces.
     pub fn resolve(&self) -> Result<VerbsConfig, OpenError> {
-        // First, since neighbours take their time to answer.
+        if let Some(to) = self.destinations.iter().find(|to| to.ip().is_loopback()) {
+            let here =
+                "no frame to a loopback address leaves this machine: send with --backend udp";
+            return Err(OpenError::new("find the way", to, here));
+        }
+        // Before the way, since neighbours take their time to answer.
         let device = self.device.as_deref().unwrap_or("verbs");
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", device, source))?;

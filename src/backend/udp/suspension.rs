@@ -1,18 +1,19 @@
-//! Whether to have the kernel segment messages, once it has refused to.
+//! Whether to ask the kernel for something again, once it has refused.
 
-/// When to ask again. Counted in posts, since a clock is no part of this.
+/// When to ask again: to segment messages, or to send them without copying. Counted in posts, since a
+/// clock is no part of this.
 ///
 /// The kernel refuses for reasons that pass, such as a device that is being reconfigured, a tunnel
 /// on the route or IPsec, so a refusal is never taken for good.
 #[derive(Debug)]
-pub(super) struct Segmentation {
-    /// Posts that still go unsegmented.
+pub(super) struct Suspension {
+    /// Posts that still go without.
     suspended: u32,
     /// Posts that the next refusal suspends it for.
     next: u32,
 }
 
-impl Segmentation {
+impl Suspension {
     pub(super) fn new() -> Self {
         Self { suspended: 0, next: FIRST_SUSPENSION }
     }
@@ -26,13 +27,13 @@ impl Segmentation {
         self.suspended > 0
     }
 
-    /// The kernel would not segment a message whose packets it took one by one.
+    /// The kernel refused, and took the same without.
     pub(super) fn refused(&mut self) {
         self.suspended = self.next;
         self.next = (self.next * 2).min(LONGEST_SUSPENSION);
     }
 
-    /// The kernel segmented a message.
+    /// The kernel did it.
     pub(super) fn accepted(&mut self) {
         self.next = FIRST_SUSPENSION;
     }
@@ -47,26 +48,26 @@ const LONGEST_SUSPENSION: u32 = 4096;
 mod tests {
     use super::*;
 
-    fn posts_until_asked(segmentation: &mut Segmentation) -> u32 {
+    fn posts_until_asked(suspension: &mut Suspension) -> u32 {
         (0..)
             .find(|_| {
-                segmentation.post_begins();
-                !segmentation.is_suspended()
+                suspension.post_begins();
+                !suspension.is_suspended()
             })
             .unwrap()
     }
 
     #[test]
     fn a_refusal_is_never_for_good() {
-        let mut segmentation = Segmentation::new();
-        assert!(!segmentation.is_suspended());
+        let mut suspension = Suspension::new();
+        assert!(!suspension.is_suspended());
         for expected in [64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096] {
-            segmentation.refused();
-            assert!(segmentation.is_suspended());
-            assert_eq!(posts_until_asked(&mut segmentation), expected - 1);
+            suspension.refused();
+            assert!(suspension.is_suspended());
+            assert_eq!(posts_until_asked(&mut suspension), expected - 1);
         }
-        segmentation.accepted();
-        segmentation.refused();
-        assert_eq!(posts_until_asked(&mut segmentation), FIRST_SUSPENSION - 1);
+        suspension.accepted();
+        suspension.refused();
+        assert_eq!(posts_until_asked(&mut suspension), FIRST_SUSPENSION - 1);
     }
 }

@@ -1,29 +1,32 @@
-//! What Linux is told through raw pointers: message arrays for `sendmmsg(2)`, built once, and the
-//! socket options that the crates in use lack.
-#![allow(unsafe_code, reason = "message arrays hold pointers, and the calls that read them are C")]
+//! Message arrays for `sendmmsg(2)`, built once.
 
-use std::ffi::{c_int, c_uint, c_void};
-use std::io;
+use std::ffi::{c_int, c_uint};
 use std::mem;
-use std::net::UdpSocket;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
+use std::slice;
 use std::sync::Arc;
 
 use libc::{cmsghdr, iovec, mmsghdr};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
+use super::super::zero_copy::ZeroCopy;
+use super::Pinned;
 use crate::plan::{Order, Run, RunLimits, runs};
-use crate::region::{InFlight, Layout, Region};
+use crate::region::{InFlight, Layout, Pages, Region};
 
 /// The messages of one batch: an array that is built once, and then handed to the kernel as it is.
-pub(super) struct Messages {
+pub(in super::super) struct Messages {
     /// All iovecs point into it or its sources, which it keeps alive.
     region: Arc<Region>,
     batch: u32,
     runs: Vec<Run>,
+    /// Bytes of a message, on average.
+    mean_bytes: u32,
+    /// Whether messages may be sent without copying.
+    zero_copies: bool,
     headers: Pinned<mmsghdr>,
     /// Packed: one a run. Else two a packet, header and payload.
     iovecs: Pinned<iovec>,
@@ -36,26 +39,34 @@ pub(super) struct Messages {
 
 /// What a call took.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(in super::super) struct Sent {
     /// Messages.
-    pub(super) messages: u32,
+    pub(in super::super) messages: u32,
     /// The packet after the last.
-    pub(super) end: u32,
+    pub(in super::super) end: u32,
     /// Whether it took fewer messages than it was offered: then something was wrong with the next.
-    pub(super) short: bool,
+    pub(in super::super) short: bool,
 }
 
 impl Messages {
     /// Builds the messages of a batch. `destinations` has one for each flow, or is empty if the
     /// socket is connected.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         region: &Arc<Region>,
         batch: u32,
         limits: RunLimits,
         destinations: &Arc<[SockAddr]>,
+        zero_copy: ZeroCopy,
     ) -> Self {
         let plan = region.plan();
-        let runs: Vec<Run> = runs(plan.packets(), limits).collect();
+        let zero_copies = suits(zero_copy, region);
+        let runs: Vec<Run> = match zero_copies {
+            true => {
+                runs(plan.packets(), limits).flat_map(|run| pinnable(region, batch, run)).collect()
+            }
+            false => runs(plan.packets(), limits).collect(),
+        };
+        let bytes: u64 = runs.iter().map(|run| u64::from(run.bytes)).sum();
         let (iovecs, sources) = match region.layout() {
             Layout::Packed => (runs.len(), 0),
             Layout::Split => (2 * plan.packets().len(), 0),
@@ -68,7 +79,9 @@ impl Messages {
             sources: vec![ptr::null(); sources],
             region: region.clone(),
             batch,
+            mean_bytes: bytes.checked_div(runs.len() as u64).unwrap_or(0) as u32,
             runs,
+            zero_copies,
             destinations: destinations.clone(),
         };
         if region.layout() != Layout::Packed {
@@ -116,7 +129,7 @@ impl Messages {
     }
 
     /// Points the iovecs of those heaps of a range that were attached anew to where they are now.
-    pub(super) fn follow(&mut self, batch: &InFlight, packets: &Range<u32>) {
+    pub(in super::super) fn follow(&mut self, batch: &InFlight, packets: &Range<u32>) {
         if self.sources.is_empty() || packets.is_empty() {
             return;
         }
@@ -140,7 +153,7 @@ impl Messages {
     }
 
     /// The part of a range, not empty, that is in the message of its first packet.
-    pub(super) fn message_at(&self, packets: &Range<u32>) -> Range<u32> {
+    pub(in super::super) fn message_at(&self, packets: &Range<u32>) -> Range<u32> {
         let run = &self.runs[self.index(packets.start)];
         packets.start..packets.end.min(run.packets.end)
     }
@@ -149,10 +162,27 @@ impl Messages {
         self.runs.partition_point(|run| run.packets.end <= packet)
     }
 
+    /// Bytes of a message that carries packets of this range, not empty, on average; `None` if it
+    /// must be copied.
+    pub(in super::super) fn zero_copy_bytes(&self, packets: &Range<u32>) -> Option<u32> {
+        let segment = self.runs[self.index(packets.start)].segment;
+        let count = packets.end - packets.start;
+        self.zero_copies.then(|| self.mean_bytes.min(segment.saturating_mul(count)))
+    }
+
     /// Hands a range of packets, not empty, over in one call. Does not block.
-    pub(super) fn send(&mut self, socket: BorrowedFd<'_>, packets: Range<u32>) -> Outcome {
+    ///
+    /// With `zero_copy`, that is the number of messages it may be, at least one, which the kernel
+    /// reads until it says otherwise.
+    pub(in super::super) fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        packets: Range<u32>,
+        zero_copy: Option<u32>,
+    ) -> Outcome {
+        let most = zero_copy.map_or(MAX_MESSAGES, |most| MAX_MESSAGES.min(most as usize));
         let first = self.index(packets.start);
-        let last = self.index(packets.end - 1).min(first + MAX_MESSAGES - 1);
+        let last = self.index(packets.end - 1).min(first + most - 1);
         for message in [first, last] {
             let run = &self.runs[message].packets;
             let within = run.start.max(packets.start)..run.end.min(packets.end);
@@ -160,7 +190,8 @@ impl Messages {
                 self.cut(message, within);
             }
         }
-        let outcome = send(socket, &mut self.headers, first..last + 1);
+        let flags = if zero_copy.is_some() { libc::MSG_ZEROCOPY } else { 0 };
+        let outcome = send(socket, &mut self.headers, first..last + 1, flags);
         for message in [first, last] {
             let run = &self.runs[message].packets;
             if run.start < packets.start || run.end > packets.end {
@@ -184,18 +215,18 @@ unsafe impl Send for Messages {}
 
 /// Messages of one packet each, filled in when needed: for packets whose own message the kernel did
 /// not segment.
-pub(super) struct Singles {
+pub(in super::super) struct Singles {
     headers: Pinned<mmsghdr>,
     iovecs: Pinned<iovec>,
 }
 
 impl Singles {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self { headers: Pinned::zeroed(MAX_MESSAGES), iovecs: Pinned::zeroed(MAX_MESSAGES) }
     }
 
     /// Hands a range of packets, not empty, over packet by packet in one call. Does not block.
-    pub(super) fn send(
+    pub(in super::super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         of: &Messages,
@@ -216,7 +247,7 @@ impl Singles {
             };
             self.headers.set(message, header(&of.destinations, planned.flow, iovecs, pieces));
         }
-        let sent = send(socket, &mut self.headers, 0..count)?;
+        let sent = send(socket, &mut self.headers, 0..count, 0)?;
         Ok(Sent { messages: sent as u32, end: packets.start + sent as u32, short: sent < count })
     }
 }
@@ -225,21 +256,24 @@ impl Singles {
 unsafe impl Send for Singles {}
 
 /// What was sent, at least one message, or why the first was not.
-pub(super) type Outcome = Result<Sent, Errno>;
+pub(in super::super) type Outcome = Result<Sent, Errno>;
 
 /// Sends messages, and says how many; at least one.
 fn send(
     socket: BorrowedFd<'_>,
     headers: &mut Pinned<mmsghdr>,
     messages: Range<usize>,
+    flags: c_int,
 ) -> Result<usize, Errno> {
     let count = messages.len() as c_uint;
     // SAFETY: the headers are initialised and in bounds, and ours alone: the kernel writes `msg_len`
     // of each. What they point to outlives the call: iovecs, control messages and addresses are in
     // allocations of the arrays that the caller borrows, and the bytes are in the region that these
-    // keep alive. The kernel only reads those, and has copied them when the call returns.
-    let sent =
-        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.at(messages), count, SEND_FLAGS) };
+    // keep alive. The kernel only reads those, and has copied all but the bytes when the call
+    // returns; the bytes too, unless the flags say otherwise. Then it holds their pages itself.
+    let sent = unsafe {
+        libc::sendmmsg(socket.as_raw_fd(), headers.at(messages), count, SEND_FLAGS | flags)
+    };
     Errno::result(sent).map(|sent| sent as usize)
 }
 
@@ -253,6 +287,81 @@ fn header(destinations: &[SockAddr], flow: u32, iovecs: *mut iovec, pieces: usiz
     header.msg_hdr.msg_iov = iovecs;
     header.msg_hdr.msg_iovlen = pieces as _;
     header
+}
+
+/// Sends, without copying, a message of more segments than the kernel takes, and says what that says
+/// of it. If that is EINVAL, it has counted it, and notified of it.
+///
+/// `udp_send_skb()` of Linux's `net/ipv4/udp.c` finds that out when the message is made, and counted:
+/// nothing is ever sent.
+pub(in super::super) fn send_unsendable(socket: BorrowedFd<'_>, name: Option<&SockAddr>) -> Errno {
+    let mut piece = piece(UNSENDABLE.as_ptr(), UNSENDABLE.len());
+    let destinations = name.map_or(&[][..], slice::from_ref);
+    let mut header = header(destinations, 0, &raw mut piece, 1).msg_hdr;
+    let mut control = Control::segment(1);
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>() as _;
+    let flags = SEND_FLAGS | libc::MSG_ZEROCOPY;
+    // SAFETY: the header points to locals that outlive the call, and to bytes that never change.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, flags) };
+    Errno::result(sent).err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// Whether batches of a region may be sent without copying. Payload apart from its headers is at
+/// least two fragments a packet: on ordinary pages, so few packets then fit a message that copying is
+/// faster, and what pages a file is on is not known.
+fn suits(zero_copy: ZeroCopy, region: &Region) -> bool {
+    let packets = region.plan().packets();
+    match (zero_copy, region.layout()) {
+        (ZeroCopy::Off, _) => false,
+        (ZeroCopy::On, _) | (ZeroCopy::Auto, Layout::Packed) => true,
+        (ZeroCopy::Auto, Layout::Split) => {
+            matches!(region.memory().pages(), Pages::Huge(_))
+                && packets.first().is_some_and(|packet| packet.payload_len >= LONG_PAYLOAD)
+        }
+        (ZeroCopy::Auto, Layout::Attached) => false,
+    }
+}
+
+/// Cuts a run into parts whose memory an skb has fragments for.
+fn pinnable(region: &Region, batch: u32, run: Run) -> impl Iterator<Item = Run> {
+    let page = match region.memory().pages() {
+        Pages::Anonymous(size) | Pages::Huge(size) => size,
+        Pages::File => SMALLEST_PAGE,
+    };
+    let touched = move |start: *const u8, len: usize| (start.addr() % page + len).div_ceil(page);
+    let cost = move |packet: u32| {
+        let planned = &region.plan().packets()[packet as usize];
+        let (header, payload) = region.packet_addresses(batch, packet);
+        let header = touched(header, planned.header_len as usize);
+        match region.layout() {
+            // One piece for all.
+            Layout::Packed => 0,
+            Layout::Split => header + touched(payload, planned.payload_len),
+            // Wherever it will be.
+            Layout::Attached => header + 1 + planned.payload_len.div_ceil(SMALLEST_PAGE),
+        }
+    };
+    let mut next = run.packets.start;
+    std::iter::from_fn(move || {
+        let start = next;
+        if start == run.packets.end {
+            return None;
+        }
+        let mut fragments = 0;
+        while next < run.packets.end {
+            fragments += cost(next);
+            if fragments > MAX_FRAGMENTS && next > start {
+                break;
+            }
+            next += 1;
+        }
+        let before = |packet: u32| match packet == run.packets.end {
+            true => run.bytes,
+            false => (packet - run.packets.start) * run.segment,
+        };
+        Some(Run { packets: start..next, bytes: before(next) - before(start), ..run.clone() })
+    })
 }
 
 fn piece(start: *const u8, bytes: usize) -> iovec {
@@ -283,95 +392,13 @@ impl Control {
 const _: () = assert!(size_of::<Control>().is_multiple_of(align_of::<cmsghdr>()));
 const _: () = assert!(mem::offset_of!(Control, segment) == size_of::<cmsghdr>());
 
-/// An array that stays where it is. It is held by a raw pointer, since a `Box` that is moved
-/// asserts that nothing else points into it.
-struct Pinned<T>(NonNull<[T]>);
-
-impl<T> Pinned<T> {
-    /// An array of zeros: for plain C structures.
-    fn zeroed(len: usize) -> Self {
-        // SAFETY: private to this file, where `T` is made of integers and pointers.
-        let array: Box<[T]> = (0..len).map(|_| unsafe { mem::zeroed() }).collect();
-        Self(NonNull::from(Box::leak(array)))
-    }
-
-    /// The start of a part of the array.
-    fn at(&self, range: Range<usize>) -> *mut T {
-        assert!(
-            range.start <= range.end && range.end <= self.0.len(),
-            "{range:?} is out of bounds"
-        );
-        self.0.cast::<T>().as_ptr().wrapping_add(range.start)
-    }
-
-    fn set(&mut self, index: usize, value: T) {
-        // SAFETY: in bounds, and `&mut self` makes it the only access.
-        unsafe { self.at(index..index + 1).write(value) }
-    }
-}
-
-impl<T> Drop for Pinned<T> {
-    fn drop(&mut self) {
-        // SAFETY: it comes from `Box::leak`, and no pointer into it is used any more.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
-
-/// Sets a socket option.
-pub(super) fn set_option(
-    socket: BorrowedFd<'_>,
-    level: c_int,
-    name: c_int,
-    value: c_int,
-) -> io::Result<()> {
-    set(socket, level, name, &value)
-}
-
-/// Reads a socket option.
-pub(super) fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
-    let mut value: c_int = 0;
-    let mut len = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: `value` has the length that `len` says.
-    let result = unsafe {
-        let value: *mut c_void = (&raw mut value).cast();
-        libc::getsockopt(socket.as_raw_fd(), level, name, value, &mut len)
-    };
-    Ok(Errno::result(result).map(|_| value)?)
-}
-
-/// Chooses the interface that IPv4 multicast leaves through, by its index: ip(7).
-pub(super) fn set_multicast_interface(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    let any = libc::in_addr { s_addr: libc::INADDR_ANY };
-    let request =
-        libc::ip_mreqn { imr_multiaddr: any, imr_address: any, imr_ifindex: index as c_int };
-    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
-}
-
-fn set<T: Copy>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
-    let len = size_of::<T>() as libc::socklen_t;
-    let start = ptr::from_ref(value).cast();
-    // SAFETY: the kernel reads `len` bytes of `value`, which is as long.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, start, len) };
-    Ok(Errno::result(result).map(drop)?)
-}
-
-/// The MTU of an interface, from netdevice(7): unlike sysfs, it knows the caller's namespace.
-pub(in crate::backend) fn interface_mtu(name: &str) -> io::Result<u32> {
-    // SAFETY: a structure of integers, and a union of such and pointers.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    // The last byte stays 0 and ends the name.
-    for (to, &from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.as_bytes()) {
-        *to = from as _;
-    }
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: SIOCGIFMTU reads the name and writes the MTU of a `struct ifreq`.
-    let result =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) };
-    Errno::result(result)?;
-    // SAFETY: the call has succeeded, and so written this member.
-    Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
-}
-
 /// Messages that `sendmmsg(2)` takes in a call: UIO_MAXIOV.
 const MAX_MESSAGES: usize = 1024;
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT;
+/// MAX_SKB_FRAGS, unless the kernel was made for more.
+const MAX_FRAGMENTS: usize = 17;
+const SMALLEST_PAGE: usize = 4096;
+/// Measured: see `docs/gso.md`.
+const LONG_PAYLOAD: usize = 8000;
+/// More segments of a byte than any kernel takes.
+static UNSENDABLE: [u8; 4096] = [0; 4096];

@@ -1,0 +1,140 @@
+//! What the kernel says about messages that it took: the error queue of a socket, `recvmmsg(2)` with
+//! `MSG_ERRQUEUE`.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{fmt, mem, ptr};
+
+use libc::{cmsghdr, mmsghdr, sock_extended_err};
+use nix::errno::Errno;
+
+use super::Pinned;
+
+/// An entry of the error queue.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Notice {
+    /// The kernel no longer reads the memory of zero-copy messages, `first` to `last` in the order
+    /// of sending, as it counts them; it has copied some if `copied`.
+    Released { first: u32, last: u32, copied: bool },
+    /// What came back by ICMP about a packet, and where that was sent to.
+    Icmp { errno: Errno, destination: Option<SocketAddr> },
+    /// What a call has returned already.
+    Known,
+}
+
+/// Room for entries of the error queue.
+pub(in super::super) struct ErrorQueue {
+    headers: Pinned<mmsghdr>,
+    reports: Pinned<Report>,
+    names: Pinned<libc::sockaddr_in6>,
+}
+
+impl ErrorQueue {
+    /// What several batches leave behind: notifications that follow each other are one entry.
+    pub(in super::super) const ENTRIES: usize = 16;
+
+    pub(in super::super) fn new() -> Self {
+        Self {
+            headers: Pinned::zeroed(Self::ENTRIES),
+            reports: Pinned::zeroed(Self::ENTRIES),
+            names: Pinned::zeroed(Self::ENTRIES),
+        }
+    }
+
+    /// Takes at most so many entries, no more than [`ErrorQueue::ENTRIES`], from the queue of a
+    /// socket, and says how many; there may be more if it is all that was asked for.
+    pub(in super::super) fn take(&mut self, socket: BorrowedFd<'_>, most: usize) -> usize {
+        for entry in 0..most {
+            // SAFETY: a structure of integers and pointers.
+            let mut header: mmsghdr = unsafe { mem::zeroed() };
+            header.msg_hdr.msg_control = self.reports.at(entry..entry + 1).cast();
+            header.msg_hdr.msg_controllen = size_of::<Report>() as _;
+            header.msg_hdr.msg_name = self.names.at(entry..entry + 1).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as _;
+            self.headers.set(entry, header);
+        }
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: the headers are initialised, and point to arrays that are alive and as long as
+        // they say; `&mut self` makes this the only access.
+        let taken = unsafe {
+            let headers = self.headers.at(0..most);
+            libc::recvmmsg(socket.as_raw_fd(), headers, most as _, flags, ptr::null_mut())
+        };
+        // EAGAIN: there are none.
+        taken.max(0) as usize
+    }
+
+    /// One of the entries that were taken last.
+    pub(in super::super) fn notice(&self, entry: usize) -> Notice {
+        // SAFETY: in bounds, and of structures of integers and pointers, which `take` has initialised.
+        let (header, report, name) = unsafe {
+            (
+                self.headers.at(entry..entry + 1).read().msg_hdr,
+                self.reports.at(entry..entry + 1).read(),
+                self.names.at(entry..entry + 1).read(),
+            )
+        };
+        let is_report = matches!(
+            (report.header.cmsg_level, report.header.cmsg_type),
+            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+        );
+        let len = mem::offset_of!(Report, offender);
+        if !is_report || !(len..=size_of::<Report>()).contains(&{ report.header.cmsg_len }) {
+            return Notice::Known;
+        }
+        let error = report.error;
+        match error.ee_origin {
+            ORIGIN_ZEROCOPY if error.ee_errno == 0 => Notice::Released {
+                first: error.ee_info,
+                last: error.ee_data,
+                copied: error.ee_code & CODE_COPIED != 0,
+            },
+            libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => Notice::Icmp {
+                errno: Errno::from_raw(error.ee_errno as i32),
+                destination: destination(&name, header.msg_namelen as usize),
+            },
+            _ => Notice::Known,
+        }
+    }
+}
+
+impl fmt::Debug for ErrorQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErrorQueue").finish_non_exhaustive()
+    }
+}
+
+// SAFETY: the pointers lead to arrays of its own, which are bound to no thread.
+unsafe impl Send for ErrorQueue {}
+
+fn destination(name: &libc::sockaddr_in6, len: usize) -> Option<SocketAddr> {
+    match i32::from(name.sin6_family) {
+        libc::AF_INET6 if len == size_of::<libc::sockaddr_in6>() => {
+            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            let port = u16::from_be(name.sin6_port);
+            Some(SocketAddrV6::new(ip, port, 0, name.sin6_scope_id).into())
+        }
+        libc::AF_INET if len == size_of::<libc::sockaddr_in>() => {
+            // SAFETY: that family has this structure, which is the shorter of the two.
+            let name = unsafe { ptr::from_ref(name).cast::<libc::sockaddr_in>().read() };
+            let ip = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+            Some(SocketAddr::new(ip.into(), u16::from_be(name.sin_port)))
+        }
+        _ => None,
+    }
+}
+
+/// The control message of an entry: ip(7), `IP_RECVERR`.
+#[repr(C)]
+struct Report {
+    header: cmsghdr,
+    error: sock_extended_err,
+    /// Who sent the ICMP message.
+    offender: libc::sockaddr_in6,
+    /// Room for what other options may add.
+    _rest: [u64; 8],
+}
+
+/// SO_EE_ORIGIN_ZEROCOPY and SO_EE_CODE_ZEROCOPY_COPIED of Linux's `linux/errqueue.h`.
+const ORIGIN_ZEROCOPY: u8 = 5;
+const CODE_COPIED: u8 = 1;

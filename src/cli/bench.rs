@@ -1,0 +1,79 @@
+//! `doorbell bench`.
+
+mod load;
+mod measure;
+mod plot;
+mod report;
+mod sink;
+mod sweep;
+mod table;
+mod variant;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+pub use self::sink::SinkKind;
+
+use self::report::Report;
+use self::sink::Sink;
+use self::sweep::Sweep;
+use super::args::BenchArguments;
+use super::exit::Failure;
+
+/// Measures, and shows what came of it.
+pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
+    // The thread may move to a network of its own, which the rest of the program does not see and
+    // which ends with it.
+    let report = thread::scope(|scope| {
+        let measurement = scope.spawn(|| measure(&arguments));
+        measurement.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+    } else {
+        table::print(&report);
+    }
+    if let Some(path) = &arguments.plot {
+        plot::draw(&report, path)
+            .map_err(|error| Failure::Usage(format!("cannot draw {}: {error}", path.display())))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(arguments: &BenchArguments) -> Result<Report, Failure> {
+    let largest = arguments.packet_sizes.iter().map(|size| size.bytes()).max();
+    let sink = Sink::open(&arguments.sink, largest)?;
+    let sweep = Sweep::prepare(arguments, &sink)?;
+    let bar = bar(sweep.samples());
+    let rows = sweep.run(|what| {
+        bar.set_message(what.to_owned());
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    Ok(Report {
+        sink: sink.into(),
+        seconds: arguments.seconds.as_secs_f64(),
+        repeat: arguments.repeat,
+        left_out: sweep.left_out,
+        rows: rows?,
+    })
+}
+
+/// A bar on a terminal, none elsewhere.
+fn bar(samples: u64) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        // Few draws: each takes time from what is measured.
+        true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(samples), target);
+    match ProgressStyle::with_template("{bar:40.cyan/blue} {percent:>3}%  {eta} left  {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+const DRAWS_PER_SECOND: u8 = 4;

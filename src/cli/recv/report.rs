@@ -1,0 +1,269 @@
+//! What is said at the end, for people and for programs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use doorbell::receive::{SubstreamTally, Tally};
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
+
+/// What came of a stream. Serialised, it is the last line of `recv --json`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Why receiving ended.
+    pub ended: Ending,
+    /// Heaps with data that arrived whole, each counted once.
+    heaps: u64,
+    /// How many were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heaps_wanted: Option<u64>,
+    /// Heaps of which some packets arrived, and others did not.
+    incomplete: u64,
+    /// Heaps of which nothing arrived, as far as cnts tell.
+    missing: u64,
+    /// SPEAD packets.
+    packets: u64,
+    /// Packets that add nothing: duplicates, latecomers, heaps that are too long.
+    ignored: u64,
+    /// Datagrams that are no SPEAD packets.
+    not_spead: u64,
+    /// Packets for which the socket's buffer had no room.
+    dropped: u64,
+    /// Payload in the packets, duplicates included.
+    payload_bytes: u64,
+    /// From the first packet to the last.
+    seconds: f64,
+    payload_gbit_per_s: f64,
+    substreams: Vec<Substream>,
+    #[serde(flatten)]
+    reading: Reading,
+}
+
+/// Why receiving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Each substream had its stop heap.
+    Stopped,
+    /// As many heaps came as were asked for.
+    Heaps,
+    /// Nothing came for as long as was to be waited.
+    Timeout,
+    /// A signal.
+    Interrupted,
+    /// A socket or a file failed.
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+struct Substream {
+    from: String,
+    #[serde(flatten)]
+    tally: SubstreamTally,
+}
+
+/// What was read in the heaps.
+#[derive(Debug, Serialize)]
+pub struct Reading {
+    /// Whole heaps that are not what `--verify` expects.
+    pub mismatched: u64,
+    /// Frames that could not be read, or not be kept.
+    pub unreadable: u64,
+    /// Why the first of them could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_unreadable: Option<String>,
+    /// Whether heaps were compared.
+    pub verified: bool,
+    /// Whether `--scale` found no item `scale`.
+    pub unscaled: bool,
+    pub items: Vec<Item>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
+}
+
+/// An item that the stream has described.
+#[derive(Debug, Serialize)]
+pub struct Item {
+    pub id: u64,
+    pub name: String,
+    pub description: String,
+    /// Element type and shape: `u10 (2160, 3840)`.
+    #[serde(rename = "type")]
+    pub item_type: String,
+}
+
+/// Frames in files.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    pub path: String,
+    pub frames: u64,
+    /// Numpy's type of the elements.
+    #[serde(rename = "dtype")]
+    pub descr: Option<String>,
+    /// Of one frame.
+    pub shape: Option<Vec<u64>>,
+}
+
+impl Report {
+    pub fn new(
+        ended: Ending,
+        tally: Tally,
+        addresses: &[SocketAddr],
+        dropped: u64,
+        elapsed: Duration,
+        reading: Reading,
+        heaps_wanted: Option<u64>,
+    ) -> Self {
+        let seconds = elapsed.as_secs_f64();
+        let substreams = addresses.iter().zip(&tally.substreams);
+        Self {
+            ended,
+            heaps: tally.heaps,
+            heaps_wanted,
+            incomplete: tally.incomplete,
+            missing: tally.missing,
+            packets: tally.packets,
+            ignored: tally.ignored,
+            not_spead: tally.not_spead,
+            dropped,
+            payload_bytes: tally.payload_bytes,
+            seconds,
+            payload_gbit_per_s: tally.payload_bytes as f64 * 8e-9 / seconds.max(1e-9),
+            substreams: substreams
+                .map(|(from, tally)| Substream { from: from.to_string(), tally: *tally })
+                .collect(),
+            reading,
+        }
+    }
+
+    /// Whether something arrived, all of it whole, and was what it should be.
+    pub fn is_success(&self) -> bool {
+        self.heaps >= self.heaps_wanted.unwrap_or(1)
+            && self.is_whole()
+            && self.reading.mismatched == 0
+            && self.reading.unreadable == 0
+            && self.ended != Ending::Failed
+    }
+
+    fn is_whole(&self) -> bool {
+        self.incomplete == 0 && self.missing == 0
+    }
+
+    /// Says it in words.
+    pub fn print(&self) {
+        if self.packets == 0 {
+            println!("received  nothing; {}", self.reason());
+        } else {
+            println!(
+                "received  {}, {} in {:.3} s: {:.2} Gb/s of payload; {}",
+                plural(self.heaps, "heap"),
+                HumanBytes(self.payload_bytes),
+                self.seconds,
+                self.payload_gbit_per_s,
+                self.reason()
+            );
+        }
+        self.print_items();
+        self.print_loss();
+        if let Some(written) = &self.reading.written {
+            match (&written.descr, &written.shape) {
+                (Some(descr), Some(shape)) => println!(
+                    "written   {} of {descr} {shape:?} to {}",
+                    plural(written.frames, "frame"),
+                    written.path
+                ),
+                _ => println!("written   nothing to {}: no frame came", written.path),
+            }
+        }
+        if let Some(path) = &self.reading.preview {
+            println!("painted   the last frame: {path}");
+        }
+        if self.reading.unscaled {
+            println!("unscaled  samples are as they came: the stream has no item `scale`");
+        }
+        if let Some(why) = &self.reading.first_unreadable {
+            println!("unread    {}: {why}", plural(self.reading.unreadable, "frame"));
+        }
+        if self.reading.mismatched > 0 {
+            println!("wrong     {} with other bytes", plural(self.reading.mismatched, "heap"));
+        }
+        if self.is_success() {
+            println!(
+                "          every heap whole{}",
+                if self.reading.verified { ", every byte as it should be" } else { "" }
+            );
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self.ended {
+            Ending::Stopped => "the stream has ended",
+            Ending::Heaps => "as many as asked for",
+            Ending::Timeout => "no packet came any more",
+            Ending::Interrupted => "interrupted",
+            Ending::Failed => "it could not go on",
+        }
+    }
+
+    fn print_items(&self) {
+        let items = &self.reading.items;
+        let name = items.iter().map(|item| item.name.chars().count()).max().unwrap_or(0);
+        let kind = items.iter().map(|item| item.item_type.chars().count()).max().unwrap_or(0);
+        for (index, item) in items.iter().enumerate() {
+            let title = if index == 0 { "items" } else { "" };
+            // What a stream says must not do anything to the terminal.
+            let printable = |text: &str| text.replace(char::is_control, "?");
+            let line = format!(
+                "{title:<10}{:#06x} {:name$}  {:kind$}  {}",
+                item.id,
+                printable(&item.name),
+                printable(&item.item_type),
+                printable(&item.description)
+            );
+            println!("{}", line.trim_end());
+        }
+    }
+
+    fn print_loss(&self) {
+        if !self.is_whole() {
+            println!(
+                "lost      {} incomplete, {} missing as far as cnts tell",
+                plural(self.incomplete, "heap"),
+                HumanCount(self.missing)
+            );
+        }
+        if self.substreams.len() > 1 {
+            for substream in &self.substreams {
+                let SubstreamTally { heaps, incomplete, missing, stopped, .. } = substream.tally;
+                println!(
+                    "          {}: {}, {incomplete} incomplete, {missing} missing{}",
+                    substream.from,
+                    plural(heaps, "heap"),
+                    if stopped { "" } else { ", no stop heap" }
+                );
+            }
+        }
+        if self.dropped > 0 {
+            println!(
+                "dropped   {} by the kernel, for lack of room: enlarge --buffer (and \
+                 net.core.rmem_max), or send slower",
+                plural(self.dropped, "packet")
+            );
+        }
+        if self.not_spead > 0 {
+            println!("strange   {} that are not SPEAD", plural(self.not_spead, "datagram"));
+        }
+        if self.ignored > 0 {
+            println!(
+                "ignored   {}: duplicates, latecomers, or of heaps beyond --max-heap",
+                plural(self.ignored, "packet")
+            );
+        }
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(count), if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,57 @@
+//! Why a stream cannot be received, or what it brought cannot be kept.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a stream cannot be received, or what it brought cannot be kept.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The address cannot be had.
+    #[error("cannot receive at {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The multicast group cannot be joined.
+    #[error("cannot join the group {group}{}: {source}", on(.interface))]
+    Join {
+        /// The group.
+        group: IpAddr,
+        /// The interface asked for; `None` is the one that the routing table names.
+        interface: Option<String>,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A socket failed.
+    #[error("cannot receive: {0}")]
+    Socket(#[source] io::Error),
+    /// A file cannot be created.
+    #[error("cannot create {path}: {source}", path = path.display())]
+    Create {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn on(interface: &Option<String>) -> String {
+    match interface {
+        Some(name) => format!(" on {name}"),
+        None => " (name an interface that multicasts, or add a route for it)".into(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Sockets, one for each substream.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::MsgFlags;
+
+use super::error::ReceiveError;
+use super::socket::{Message, Socket};
+use super::window::Window;
+use crate::backend::interface::Interface;
+
+/// Sockets, one for each substream.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<Socket>,
+    message: Message,
+    /// Packets that found no room, by socket, as its counter last said.
+    dropped: Vec<u32>,
+}
+
+impl Listener {
+    /// Binds a socket to each address, and joins those that are multicast groups, on `interface` or
+    /// the one of the route; 0.0.0.0 and :: mean the interface's own address if one is given. The
+    /// receive buffers hold `buffer` bytes each if the kernel grants them: beyond
+    /// `net.core.rmem_max` that takes CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such address here, it is taken, or a group cannot be joined.
+    pub fn bind(
+        addresses: &[SocketAddr],
+        interface: Option<&Interface>,
+        buffer: usize,
+    ) -> Result<Self, ReceiveError> {
+        let bind = |&addr: &SocketAddr| Socket::bind(addr, interface, buffer);
+        let sockets = addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { dropped: vec![0; sockets.len()], sockets, message: Message::new() })
+    }
+
+    /// Where each socket is bound to.
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().map(Socket::local_addr)
+    }
+
+    /// Bytes of the smallest receive buffer that the kernel granted, its own included.
+    pub fn buffer(&self) -> usize {
+        self.sockets.iter().map(Socket::buffer).min().unwrap_or(0)
+    }
+
+    /// Packets that the kernel dropped for lack of room, as far as it has said: it does with packets
+    /// that come after.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.iter().map(|&dropped| u64::from(dropped)).sum()
+    }
+
+    /// Waits up to `patience` for packets, and gives some of what is there to `window`: from each
+    /// socket in turn, so that none starves. Returns how many datagrams; 0 if there were none, or a
+    /// signal came.
+    ///
+    /// # Errors
+    ///
+    /// If a socket fails.
+    pub fn receive(
+        &mut self,
+        window: &mut Window,
+        patience: Duration,
+    ) -> Result<usize, ReceiveError> {
+        let mut ready: Vec<PollFd<'_>> = self
+            .sockets
+            .iter()
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut ready, patience) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(0),
+            Ok(_) => {}
+            Err(errno) => return Err(ReceiveError::Socket(errno.into())),
+        }
+        let mut datagrams = 0;
+        for (substream, (socket, ready)) in self.sockets.iter().zip(&ready).enumerate() {
+            if !ready.any().unwrap_or(true) {
+                continue;
+            }
+            for _ in 0..TURN {
+                match socket.receive(&mut self.message, MsgFlags::MSG_DONTWAIT) {
+                    Ok(()) => {
+                        let pieces = self.message.datagrams();
+                        datagrams += pieces.len();
+                        pieces.for_each(|bytes| window.datagram(substream, bytes));
+                    }
+                    Err(Errno::EAGAIN | Errno::EINTR) => break,
+                    Err(errno) => return Err(ReceiveError::Socket(errno.into())),
+                }
+                self.dropped[substream] = self.message.dropped();
+            }
+        }
+        Ok(datagrams)
+    }
+}
+
+/// Messages from one socket before it is another's turn: up to 2 MiB.
+const TURN: usize = 32;

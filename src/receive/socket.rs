@@ -1,0 +1,221 @@
+//! A socket that packets are taken from, many at once where the kernel merges them.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::slice::Chunks;
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket as RawSocket, Type};
+
+use super::error::ReceiveError;
+use crate::backend::interface::Interface;
+
+/// A socket, bound, and member of its group if it has one.
+#[derive(Debug)]
+pub(super) struct Socket {
+    socket: UdpSocket,
+    addr: SocketAddr,
+    buffer: usize,
+}
+
+impl Socket {
+    /// Binds a UDP socket to `addr`, and joins it if it is a multicast group, on `interface` or the
+    /// one of the route. The receive buffer holds `buffer` bytes if the kernel grants them.
+    pub(super) fn bind(
+        addr: SocketAddr,
+        interface: Option<&Interface>,
+        buffer: usize,
+    ) -> Result<Self, ReceiveError> {
+        let addr = located(addr, interface);
+        let error = |source| ReceiveError::Bind { addr, source };
+        let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
+        let socket = socket.map_err(error)?;
+        // The kernel doubles what it is asked for, to make room for its own: socket(7).
+        let ask = buffer.div_ceil(2).min(MAX_BUFFER);
+        if setsockopt(&socket, sockopt::RcvBufForce, &ask).is_err() {
+            socket.set_recv_buffer_size(ask).map_err(error)?;
+        }
+        // What was sent as one message with segmentation offload, or merged by a network card, then
+        // arrives as one, too: udp(7). Kernels before 5.0 hand it over packet by packet.
+        if let Err(errno) = setsockopt(&socket, sockopt::UdpGroSegment, &true) {
+            tracing::debug!("no UDP_GRO: {errno}");
+        }
+        // How many packets found no room is told along with those that did: socket(7).
+        if let Err(errno) = setsockopt(&socket, sockopt::RxqOvfl, &1) {
+            tracing::debug!("no SO_RXQ_OVFL: {errno}");
+        }
+        if addr.ip().is_multicast() {
+            // A group is for everyone on this machine who joins it.
+            socket.set_reuse_address(true).map_err(error)?;
+        }
+        // A socket that is bound to a group hears that group only, and not all that any socket of
+        // this machine has joined: ip(7), IP_MULTICAST_ALL.
+        socket.bind(&addr.into()).map_err(error)?;
+        if addr.ip().is_multicast() {
+            join(&socket, addr.ip(), interface)?;
+        }
+        let granted = socket.recv_buffer_size().map_err(error)?;
+        if granted < buffer {
+            tracing::debug!("a receive buffer of {buffer} bytes was asked for, {granted} granted");
+        }
+        let socket = UdpSocket::from(socket);
+        let addr = socket.local_addr().map_err(error)?;
+        Ok(Self { socket, addr, buffer: granted })
+    }
+
+    /// Where it is bound to, the port being what the kernel chose if 0 was asked for.
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Bytes of the receive buffer that the kernel granted, its own included.
+    pub(super) fn buffer(&self) -> usize {
+        self.buffer
+    }
+
+    /// For how long [`Socket::receive`] waits before it returns `EAGAIN`.
+    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(patience))
+    }
+
+    /// Receives what the kernel has in one piece.
+    pub(super) fn receive(&self, message: &mut Message, flags: MsgFlags) -> Result<(), Errno> {
+        let mut pieces = [IoSliceMut::new(&mut message.bytes)];
+        let control = Some(message.control.as_mut_slice());
+        let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut pieces, control, flags)?;
+        message.len = received.bytes;
+        message.segment = received.bytes.max(1);
+        // Not a word of it as long as none was.
+        message.dropped = 0;
+        for control in received.cmsgs()? {
+            match control {
+                ControlMessageOwned::UdpGroSegments(len) if len > 0 => {
+                    message.segment = len as usize
+                }
+                ControlMessageOwned::RxqOvfl(dropped) => message.dropped = dropped,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What was received in one piece: a datagram, or several that the kernel merged.
+#[derive(Debug)]
+pub(super) struct Message {
+    bytes: Vec<u8>,
+    control: Vec<u8>,
+    len: usize,
+    /// Bytes of each datagram but the last, at least 1.
+    segment: usize,
+    dropped: u32,
+}
+
+impl Message {
+    pub(super) fn new() -> Self {
+        let control = cmsg_space!(i32, u32);
+        Self { bytes: vec![0; MAX_MESSAGE], control, len: 0, segment: 1, dropped: 0 }
+    }
+
+    /// The datagrams, at least one, which may be empty.
+    pub(super) fn datagrams(&self) -> Datagrams<'_> {
+        match self.len {
+            0 => Datagrams::Empty(1),
+            len => Datagrams::Some(self.bytes[..len].chunks(self.segment)),
+        }
+    }
+
+    /// Packets that found no room in the buffer of the socket that was last received from, modulo
+    /// 2^32, since it was bound.
+    pub(super) fn dropped(&self) -> u32 {
+        self.dropped
+    }
+}
+
+/// The datagrams of a message.
+pub(super) enum Datagrams<'a> {
+    /// So many without any bytes.
+    Empty(usize),
+    /// Cut from one piece.
+    Some(Chunks<'a, u8>),
+}
+
+impl<'a> Iterator for Datagrams<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match self {
+            Self::Empty(left) => {
+                *left = left.checked_sub(1)?;
+                Some(&[])
+            }
+            Self::Some(chunks) => chunks.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let len = match self {
+            Self::Empty(left) => *left,
+            Self::Some(chunks) => chunks.len(),
+        };
+        (len, Some(len))
+    }
+}
+
+impl ExactSizeIterator for Datagrams<'_> {}
+
+/// Where to bind: an address that means all of the machine's means that of the interface if one is
+/// named, and one with a meaning on one link only is on that of the interface.
+fn located(addr: SocketAddr, interface: Option<&Interface>) -> SocketAddr {
+    let Some(interface) = interface else { return addr };
+    let mut addr = addr;
+    if addr.ip().is_unspecified()
+        && let Some(ip) = interface.source_address(addr.ip())
+    {
+        addr.set_ip(ip);
+    }
+    if let SocketAddr::V6(v6) = &mut addr
+        && v6.scope_id() == 0
+        && (v6.ip().is_unicast_link_local() || v6.ip().is_multicast())
+    {
+        v6.set_scope_id(interface.index);
+    }
+    addr
+}
+
+fn join(
+    socket: &RawSocket,
+    group: IpAddr,
+    interface: Option<&Interface>,
+) -> Result<(), ReceiveError> {
+    let index = interface.map_or(0, |interface| interface.index);
+    match group {
+        IpAddr::V4(group) => {
+            let interface = match index {
+                0 => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
+                index => InterfaceIndexOrAddress::Index(index),
+            };
+            socket.join_multicast_v4_n(&group, &interface)
+        }
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
+    }
+    .map_err(|source| {
+        let interface = interface.map(|interface| interface.name.clone());
+        ReceiveError::Join { group, interface, source }
+    })
+}
+
+/// The kernel takes a C `int`, and doubles it.
+const MAX_BUFFER: usize = i32::MAX as usize / 2;
+/// More than a UDP message can have: none is cut off.
+const MAX_MESSAGE: usize = 1 << 16;
