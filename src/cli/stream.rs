@@ -81,17 +81,14 @@ impl Stream {
             .chain(source.constants().iter().map(|constant| &constant.descriptor))
             .cloned()
             .fold(HeapSpec::new().descriptor(timestamp), HeapSpec::descriptor);
-        let descriptors = source.constants().iter().fold(descriptors, |heap, constant| {
-            heap.with(Item::Constant { id: constant.descriptor.id, bytes: constant.bytes.clone() })
-        });
         let batch_heaps = config.batch.heaps_of(source.heap_len() as u64, u64::from(flows), heaps);
         Ok(Self {
             start: match together {
-                true => planner.plan(&data_heap(descriptors, source.items()), 1)?,
+                true => planner.plan(&data_heap(descriptors, source.as_ref()), 1)?,
                 false => planner.plan(&descriptors, flows as usize)?,
             },
             data: planner
-                .plan(&data_heap(HeapSpec::new(), source.items()), batch_heaps as usize)?,
+                .plan(&data_heap(HeapSpec::new(), source.as_ref()), batch_heaps as usize)?,
             stop: planner.plan(&HeapSpec::control(StreamControl::Stop), flows as usize)?,
             first_data_heap: u64::from(together),
             layout,
@@ -145,10 +142,11 @@ impl Planner<'_> {
     }
 }
 
-fn data_heap(heap: HeapSpec, items: &[SourceItem]) -> HeapSpec {
-    items.iter().fold(heap.immediate(TIMESTAMP, 0), |heap, item| {
-        heap.payload(item.descriptor.id, item.size)
-    })
+fn data_heap(heap: HeapSpec, source: &dyn Source) -> HeapSpec {
+    let heap = source.constants().iter().fold(heap.immediate(TIMESTAMP, 0), |heap, constant| {
+        heap.with(Item::Constant { id: constant.descriptor.id, bytes: constant.bytes.clone() })
+    });
+    source.items().iter().fold(heap, |heap, item| heap.payload(item.descriptor.id, item.size))
 }
 
 fn timestamp_descriptor(config: &Config) -> Descriptor {

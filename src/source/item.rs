@@ -29,7 +29,7 @@ impl SourceItem {
     }
 }
 
-/// An item with one value for the whole stream, which travels with the descriptors.
+/// An item with one value for the whole stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constant {
     /// Identifier, name, meaning, and how its bytes are to be read.

@@ -42,7 +42,8 @@ pub trait Source: Send {
         item::heap_len(self.items())
     }
 
-    /// Items that have one value for the whole stream, to be sent with the descriptors.
+    /// Items that have one value for the whole stream, to be sent in each heap: whoever joins late, or
+    /// loses a heap, is to know them.
     fn constants(&self) -> &[Constant] {
         &[]
     }

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+from endpoint import bound_endpoint
 
 WIDTHS = [8, 10, 12, 14, 16]
 
@@ -89,17 +94,45 @@ def test_raw_file(doorbell, listen, tmp_path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--descriptors", "own"), ("--layout", "split"), ("--flavour", "64-48")], ids=str)
-def test_scale_and_offset_always_come_first(doorbell, listen, tmp_path, flags: tuple[str, str]) -> None:
-    frame = np.linspace(-3, 5, 999)[np.newaxis]
-    np.save(tmp_path / "frames.npy", frame)
+def test_every_heap_has_scale_and_offset(doorbell, listen, tmp_path, flags: tuple[str, str]) -> None:
+    frames = np.linspace(-3, 5, 2 * 999).reshape(2, 999)
+    np.save(tmp_path / "frames.npy", frames)
     receiver = listen()
-    doorbell.send_to(receiver, "--source", tmp_path / "frames.npy", "--pack", "u14", *flags)
-    heaps = receiver.whole_stream()
-    assert heaps[0].values[SCALE] == pytest.approx(8 / 16383, rel=1e-15)
-    assert heaps[0].values[OFFSET] == -3
-    # An odd number of samples: the last byte is filled up.
-    decoded = np.asarray(heaps[-1].values[ITEM]) * heaps[0].values[SCALE] - 3
-    assert np.abs(decoded - frame[0]).max() <= 4 / 16383 * (1 + 1e-9)
+    doorbell.send_to(receiver, "--source", tmp_path / "frames.npy", "--pack", "u14", "--range", "-3..5", *flags)
+    heaps = receiver.data_heaps()
+    assert len(heaps) == 2
+    for heap, frame in zip(heaps, frames, strict=True):
+        assert heap.values[SCALE] == pytest.approx(8 / 16383, rel=1e-15)
+        assert heap.values[OFFSET] == -3
+        # An odd number of samples: the last byte is filled up.
+        decoded = np.asarray(heap.values[ITEM]) * heap.values[SCALE] - 3
+        assert np.abs(decoded - frame).max() <= 4 / 16383 * (1 + 1e-9)
+
+
+def test_doorbell_itself_decodes_and_scales(doorbell, tmp_path) -> None:
+    frames = np.random.default_rng(3).uniform(-5, 5, size=(3, 40, 51))
+    np.save(tmp_path / "frames.npy", frames)
+    for placement in "first", "own":
+        free = bound_endpoint("ipv4")
+        port = free.port
+        free.socket.close()
+        out = tmp_path / f"{placement}.npy"
+        receiver = doorbell.start("recv", "--from", free.destination, "--write", out, "--scale")
+        wait_until_bound(port)
+        doorbell.send("--source", tmp_path / "frames.npy", "--pack", "u12", "--range", "-5..5", "--to",
+                      free.destination, "--descriptors", placement)  # fmt: skip
+        _, errors = receiver.communicate(timeout=30)
+        assert receiver.returncode == 0, errors
+        received = np.load(out)
+        assert received.shape == frames.shape
+        assert np.abs(received - frames).max() <= 5 / 4095 * (1 + 1e-3)  # Stored as 32-bit floats.
+
+
+def wait_until_bound(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while f":{port:04X} " not in Path("/proc/net/udp").read_text():
+        assert time.monotonic() < deadline, f"nobody listens at port {port}"
+        time.sleep(0.01)
 
 
 def test_the_embedded_receiver_knows_packed_frames(doorbell, tmp_path) -> None:
