@@ -100,12 +100,12 @@ impl Udp {
     }
 }
 
+#[expect(unsafe_code, reason = "the trait's promise")]
 // SAFETY: of what is copied, nothing is read after `post` returns. Of what is not, nothing is read once
 // the kernel has notified so, and packets are done no sooner than all messages of their call. Which
 // message a notification is about is known, since `ZeroCopySends` counts as the kernel does: what went
 // is counted at once, and before anything goes after a refusal, the kernel is asked. `drop` waits for
 // what is outstanding.
-#[expect(unsafe_code, reason = "the trait's promise")]
 unsafe impl Backend for Udp {
     fn caps(&self) -> Caps {
         Caps {
