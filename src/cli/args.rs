@@ -260,7 +260,7 @@ Examples:
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
-  doorbell bench --plot throughput.svg         the whole sweep, in about a minute
+  doorbell bench --plot throughput.svg         the whole sweep, in a minute and a half
   doorbell bench --sizes 8KiB --repeat 15      one size, more closely
   doorbell bench --sink 192.0.2.7:7148         over a real link, to a host that need not listen
   unshare -rn doorbell bench                   a network of its own, without being root";
