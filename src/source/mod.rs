@@ -6,7 +6,6 @@
 
 mod error;
 mod item;
-mod literal;
 mod mapped;
 mod npy;
 mod pack;

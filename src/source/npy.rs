@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::literal::Literal;
 use super::mapped::MappedHeaps;
 use super::{DEFAULT_ITEM, Filled, Source, SourceError, SourceItem, Verifier};
 use crate::region::{Memory, PayloadMut};
-use crate::wire::{Descriptor, NumpyHeader};
+use crate::wire::{Descriptor, Literal, NumpyHeader};
 
 /// A numpy array, mapped: its leading axis counts heaps, and the rest is the shape of their item.
 ///
@@ -102,7 +101,7 @@ impl Array {
         let literal = Literal::parse(text).ok_or_else(not_a_header)?;
         let (dtype, descr) = literal.value("descr").ok_or_else(not_a_header)?;
         let (order, _) = literal.value("fortran_order").ok_or_else(not_a_header)?;
-        let shape = literal.value("shape").and_then(|(shape, _)| dimensions(shape));
+        let shape = literal.value("shape").and_then(|(shape, _)| shape.dimensions());
         let shape = shape.ok_or_else(not_a_header)?;
         let Literal::Boolean(fortran_order) = *order else { return Err(not_a_header()) };
 
@@ -175,15 +174,6 @@ fn head(file: &[u8]) -> Result<(&str, usize), String> {
     Ok((text, start + len))
 }
 
-fn dimensions(shape: &Literal<'_>) -> Option<Vec<u64>> {
-    let Literal::Sequence(shape) = shape else { return None };
-    let dimension = |literal: &Literal<'_>| match literal {
-        Literal::Integer(dimension) => Some(*dimension),
-        _ => None,
-    };
-    shape.iter().map(dimension).collect()
-}
-
 /// Bytes of an element, from the `descr` of its dtype as it is written in a header; else what is wrong.
 pub(crate) fn element_size(descr: &str) -> Result<usize, String> {
     item_size(&Literal::parse(descr).ok_or("not a Python literal")?)
@@ -199,7 +189,7 @@ fn item_size(dtype: &Literal<'_>) -> Result<usize, String> {
             let (dtype, shape) = match field.as_slice() {
                 [_, dtype] => (dtype, Vec::new()),
                 [_, dtype, Literal::Integer(len)] => (dtype, vec![*len]),
-                [_, dtype, shape] => (dtype, dimensions(shape).ok_or_else(not_a_field)?),
+                [_, dtype, shape] => (dtype, shape.dimensions().ok_or_else(not_a_field)?),
                 _ => return Err(not_a_field().into()),
             };
             shape

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use thiserror::Error;
 
+use super::literal::Literal;
 use super::spead::{
     Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketHeader, ParseError, item,
 };
@@ -225,49 +226,16 @@ fn emit(flavour: Flavour, id: u64, items: &[(u64, &[u8])]) -> Vec<u8> {
 
 /// Reads the dictionary of a numpy header, whose keys may come in any order.
 fn parse_numpy(content: &[u8]) -> Result<NumpyHeader, DescriptorError> {
-    let wrong = || DescriptorError::NumpyHeader(text(content));
-    let source = std::str::from_utf8(content).map_err(|_| wrong())?;
-    let value = |key: &str| {
-        let quoted = [format!("'{key}'"), format!("\"{key}\"")];
-        let at = quoted.iter().find_map(|key| Some(source.find(key.as_str())? + key.len()))?;
-        let rest = source[at..].trim_start().strip_prefix(':')?.trim_start();
-        Some(&rest[..literal_len(rest)?])
+    let parse = || {
+        let literal = Literal::parse(std::str::from_utf8(content).ok()?)?;
+        let (_, descr) = literal.value("descr")?;
+        let (&Literal::Boolean(fortran_order), _) = literal.value("fortran_order")? else {
+            return None;
+        };
+        let (shape, _) = literal.value("shape")?;
+        Some(NumpyHeader { descr: descr.into(), fortran_order, shape: shape.dimensions()? })
     };
-    let shape = value("shape").ok_or_else(wrong)?;
-    let shape = shape.strip_prefix('(').and_then(|s| s.strip_suffix(')')).ok_or_else(wrong)?;
-    Ok(NumpyHeader {
-        descr: value("descr").ok_or_else(wrong)?.to_owned(),
-        fortran_order: match value("fortran_order") {
-            Some("True") => true,
-            Some("False") => false,
-            _ => return Err(wrong()),
-        },
-        shape: shape
-            .split(',')
-            .map(str::trim)
-            .filter(|dimension| !dimension.is_empty())
-            .map(|dimension| dimension.parse().map_err(|_| wrong()))
-            .collect::<Result<_, _>>()?,
-    })
-}
-
-/// How many bytes the Python literal at the start of `source` has: up to a comma or brace outside
-/// of brackets and quotes.
-fn literal_len(source: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut quote = None;
-    for (index, byte) in source.bytes().enumerate() {
-        match (quote, byte) {
-            (Some(open), _) if byte == open => quote = None,
-            (Some(_), _) => {}
-            (None, b'\'' | b'"') => quote = Some(byte),
-            (None, b'(' | b'[') => depth += 1,
-            (None, b')' | b']') => depth = depth.checked_sub(1)?,
-            (None, b',' | b'}') if depth == 0 => return Some(source[..index].trim_end().len()),
-            _ => {}
-        }
-    }
-    None
+    parse().ok_or_else(|| DescriptorError::NumpyHeader(text(content)))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -416,6 +384,8 @@ mod tests {
                 shape: vec![2, 3],
             }
         );
+        let fields = b"{'descr': [('shape', '<f4')], 'fortran_order': False, 'shape': (7,)}";
+        assert_eq!(parse_numpy(fields).unwrap().shape, [7], "a field may have any name");
         for wrong in ["", "{}", "{'descr': '<f4', 'fortran_order': 0, 'shape': ()}", "{'descr':"] {
             assert!(parse_numpy(wrong.as_bytes()).is_err(), "{wrong}");
         }

@@ -9,10 +9,12 @@ pub mod ethernet;
 pub mod frame;
 pub mod ipv4;
 pub mod ipv6;
+mod literal;
 mod spead;
 pub mod udp;
 
 pub use descriptor::{Descriptor, DescriptorError, Field, NumpyHeader};
+pub(crate) use literal::Literal;
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,

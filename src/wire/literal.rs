@@ -5,7 +5,7 @@
 
 /// A literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Literal<'a> {
+pub(crate) enum Literal<'a> {
     /// What is between the quotes, escapes untouched.
     Text(&'a str),
     /// A number that is not negative.
@@ -20,7 +20,7 @@ pub(super) enum Literal<'a> {
 
 impl<'a> Literal<'a> {
     /// Reads a literal, and nothing but white space after it.
-    pub(super) fn parse(source: &'a str) -> Option<Self> {
+    pub(crate) fn parse(source: &'a str) -> Option<Self> {
         let mut parser = Parser { source, at: 0 };
         let literal = parser.literal(0)?;
         parser.skip_space();
@@ -28,10 +28,22 @@ impl<'a> Literal<'a> {
     }
 
     /// A value of a dictionary, and how it was written. Of keys that occur twice, the last counts.
-    pub(super) fn value(&self, wanted: &str) -> Option<(&Self, &'a str)> {
+    pub(crate) fn value(&self, wanted: &str) -> Option<(&Self, &'a str)> {
         let Self::Dictionary(entries) = self else { return None };
         let entry = entries.iter().rev().find(|(key, ..)| *key == wanted)?;
         Some((&entry.1, entry.2))
+    }
+}
+
+impl Literal<'_> {
+    /// The numbers of a tuple or list of nothing else: a shape.
+    pub(crate) fn dimensions(&self) -> Option<Vec<u64>> {
+        let Self::Sequence(items) = self else { return None };
+        let dimension = |item: &Literal<'_>| match item {
+            Literal::Integer(dimension) => Some(*dimension),
+            _ => None,
+        };
+        items.iter().map(dimension).collect()
     }
 }
 
