@@ -1,4 +1,4 @@
-//! Sends the same batch again and again, and nothing else: for counting what a packet costs.
+//! Sends the same batches again and again, and nothing else: for counting what a packet costs.
 //!
 //! `cargo bench --bench cost -- udp 127.0.0.1:9 8192 64 1000` sends 1000 batches of 64 heaps of 8192
 //! bytes; `1s` in place of 1000 sends for a second. What may follow: `packed` or `split`, `auto`, `on` or
@@ -16,7 +16,7 @@ use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest}
 use doorbell::backend::{Backend, max_packet_size};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::{Batch, Layout};
-use doorbell::sender::Sender;
+use doorbell::sender::{Completion, Sender};
 use doorbell::wire::Flavour;
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -64,14 +64,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let mut sender = Sender::new(backend);
-    let batch = sender.allocate(&plan, layout, 1, Vec::new())?.remove(0);
+    let mut idle = sender.allocate(&plan, layout, BATCHES, Vec::new())?;
     let (batches, elapsed, cpu) = match amount.strip_suffix('s') {
-        None => send(&mut sender, batch, amount.parse()?, Duration::MAX)?.0,
+        None => send(&mut sender, &mut idle, amount.parse()?, Duration::MAX)?,
         Some(seconds) => {
             let time = Duration::from_secs_f64(seconds.parse()?);
             // Until caches and clocks are warm.
-            let (_, batch) = send(&mut sender, batch, u64::MAX, time / 10)?;
-            send(&mut sender, batch, u64::MAX, time)?.0
+            send(&mut sender, &mut idle, u64::MAX, time / 10)?;
+            send(&mut sender, &mut idle, u64::MAX, time)?
         }
     };
     let bytes = batches * (heaps * heap_len) as u64;
@@ -89,25 +89,34 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sends a batch so many times, or for so long. Returns how often it was, and how long that took on the
-/// clock and on the processor.
-#[expect(clippy::type_complexity, reason = "it is said above")]
+/// Sends so many batches, or for so long. Returns how many, and how long that took on the clock and on
+/// the processor.
 fn send(
     sender: &mut Sender,
-    mut batch: Batch,
+    idle: &mut Vec<Batch>,
     most: u64,
     time: Duration,
-) -> Result<((u64, Duration, Duration), Batch), Box<dyn Error>> {
+) -> Result<(u64, Duration, Duration), Box<dyn Error>> {
     let (start, cpu) = (Instant::now(), cpu_time()?);
+    let take_back = |idle: &mut Vec<Batch>, completion: Completion| {
+        assert_eq!(completion.failures, []);
+        idle.push(completion.batch);
+    };
     let mut batches = 0;
     while batches < most && start.elapsed() < time {
-        sender.submit(batch)?;
-        let completion = sender.wait().ok_or("it is in flight")?;
-        assert_eq!(completion.failures, []);
-        batch = completion.batch;
+        if idle.is_empty() {
+            take_back(idle, sender.wait().ok_or("they are in flight")?);
+        }
+        sender.submit(idle.pop().ok_or("one is idle")?)?;
         batches += 1;
+        while let Some(completion) = sender.poll() {
+            take_back(idle, completion);
+        }
     }
-    Ok(((batches, start.elapsed(), cpu_time()? - cpu), batch))
+    while let Some(completion) = sender.wait() {
+        take_back(idle, completion);
+    }
+    Ok((batches, start.elapsed(), cpu_time()? - cpu))
 }
 
 /// What this process has used of the processor.
@@ -117,3 +126,6 @@ fn cpu_time() -> nix::Result<Duration> {
         .map(|time| Duration::new(time.tv_sec() as u64, 1000 * time.tv_usec() as u32));
     Ok(user + system)
 }
+
+/// As `send` has it.
+const BATCHES: u32 = 2;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::in_flight::InFlight;
-use super::layout::{Layout, Region};
+use super::layout::{Layout, Region, Spacing};
 use super::payload::{PayloadMut, What};
 use crate::wire::{HEAP_CNT_OFFSET, ITEM_POINTER_LEN, ItemPointer, item};
 
@@ -145,18 +145,38 @@ impl Batch {
     /// [`Sender::submit`]: crate::sender::Sender::submit
     /// [`Backend`]: crate::backend::Backend
     pub fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
-        let bytes = self.bytes();
-        let plan = bytes.region().plan();
-        let flavour = plan.flavour();
-        for (&header, &heap) in bytes.region().headers().iter().zip(plan.heap_of_packet()) {
+        let mut bytes = self.bytes();
+        let region = bytes.region();
+        let (plan, flavour) = (region.plan(), region.plan().flavour());
+        let pointer = |heap: u32| {
             let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
-            let pointer = ItemPointer::immediate(flavour, item::HEAP_CNT, cnt).to_be_bytes();
-            // SAFETY: a region lays the header of each packet out within the batch, and the borrow
-            // of the batch makes the access unique. This runs for every packet sent, so the bounds,
-            // which never change, are not checked anew.
-            unsafe {
-                let place = bytes.start.add(header as usize + HEAP_CNT_OFFSET);
-                place.cast::<[u8; ITEM_POINTER_LEN]>().write(pointer);
+            ItemPointer::immediate(flavour, item::HEAP_CNT, cnt).to_be_bytes()
+        };
+        // SAFETY, of all writes: a region lays the header of each packet out within the batch, and
+        // the borrow of the batch makes the access unique. They are made for every packet sent, so
+        // the bounds, which never change, are not checked anew.
+        match region.spacing() {
+            Some(Spacing { first, stride, packets: 1 }) => {
+                for heap in 0..heaps.min(plan.heaps()) {
+                    // SAFETY: see above.
+                    unsafe { bytes.stamp(first + stride * heap, pointer(heap)) };
+                }
+            }
+            Some(Spacing { first, stride, packets }) => {
+                for heap in 0..heaps.min(plan.heaps()) {
+                    let pointer = pointer(heap);
+                    let first = first + stride * packets * heap;
+                    for packet in 0..packets {
+                        // SAFETY: see above.
+                        unsafe { bytes.stamp(first + stride * packet, pointer) };
+                    }
+                }
+            }
+            None => {
+                for (&header, &heap) in region.headers().iter().zip(plan.heap_of_packet()) {
+                    // SAFETY: see above.
+                    unsafe { bytes.stamp(header, pointer(heap)) };
+                }
             }
         }
         InFlight::new(self, heaps)
@@ -215,6 +235,20 @@ unsafe impl Send for BatchBytes<'_> {}
 impl<'a> BatchBytes<'a> {
     pub(super) fn region(&self) -> &'a Region {
         self.region
+    }
+
+    /// Writes the heap cnt of a packet.
+    ///
+    /// # Safety
+    ///
+    /// The SPEAD header of a packet is at `header`, counted from the start of the batch.
+    #[inline]
+    unsafe fn stamp(&mut self, header: u32, pointer: [u8; ITEM_POINTER_LEN]) {
+        // SAFETY: the header is within the batch, which is borrowed mutably.
+        unsafe {
+            let place = self.start.add(header as usize + HEAP_CNT_OFFSET);
+            place.cast::<[u8; ITEM_POINTER_LEN]>().write(pointer);
+        }
     }
 
     /// Some of the bytes, counted from the start of the batch.

@@ -170,6 +170,11 @@ impl Region {
         &self.places.headers
     }
 
+    /// How the headers lie, if evenly.
+    pub(super) fn spacing(&self) -> Option<Spacing> {
+        self.places.spacing
+    }
+
     /// Where the payload of a heap is, from the start of its batch; only split.
     pub(super) fn payload_of_heap(&self, heap: u32) -> usize {
         self.places.payloads[heap as usize] as usize
@@ -185,6 +190,33 @@ struct Places {
     payloads: Vec<u32>,
     /// Bytes from one batch to the next.
     stride: usize,
+    spacing: Option<Spacing>,
+}
+
+/// Headers that lie equally far apart, heap after heap: where they are need not be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spacing {
+    /// The first header, from the start of its batch.
+    pub(super) first: u32,
+    /// Bytes from one header to the next.
+    pub(super) stride: u32,
+    /// Packets of each heap.
+    pub(super) packets: u32,
+}
+
+impl Spacing {
+    fn of(plan: &Plan, headers: &[u32]) -> Option<Self> {
+        let first = *headers.first()?;
+        let stride = headers.get(1).map_or(0, |second| second - first);
+        let packets = plan.packets_of_heap(0);
+        let even = headers.iter().zip(plan.heap_of_packet()).zip(0_u32..).all(
+            |((&header, &heap), packet)| {
+                u64::from(header) == u64::from(first) + u64::from(stride) * u64::from(packet)
+                    && heap == packet / packets
+            },
+        );
+        even.then_some(Self { first, stride, packets })
+    }
 }
 
 impl Places {
@@ -211,7 +243,7 @@ impl Places {
         }
         let stride = end.next_multiple_of(BATCH_ALIGN);
         offset(stride)?;
-        Ok(Self { headers, payloads, stride })
+        Ok(Self { spacing: Spacing::of(plan, &headers), headers, payloads, stride })
     }
 }
 

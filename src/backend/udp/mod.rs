@@ -56,7 +56,20 @@ pub struct Udp {
     /// How long to wait when the device queue is full; 0 if it is not.
     pause: Duration,
     done: Vec<Done>,
+    notifications: Notifications,
     counters: Counters,
+}
+
+/// What has been done since the last post to learn of notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notifications {
+    /// Nothing.
+    Posted,
+    /// They were asked for once, which does not pay for a system call: whoever has batches left posts
+    /// the next, and hears of several at once when there are none.
+    Glanced,
+    /// The error queue was read.
+    Read,
 }
 
 /// Why a post was short.
@@ -90,6 +103,7 @@ impl Udp {
             blocked: None,
             pause: Duration::ZERO,
             done: Vec::new(),
+            notifications: Notifications::Read,
             counters: Counters::default(),
         })
     }
@@ -151,6 +165,7 @@ unsafe impl Backend for Udp {
         segmentation.post_begins();
         socket.zero_copy.post_begins();
         self.blocked = None;
+        self.notifications = Notifications::Posted;
         let mut next = packets.start;
         // The packets of a message that the kernel would not segment.
         let mut refused = next..next;
@@ -296,7 +311,10 @@ unsafe impl Backend for Udp {
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
-        if self.socket.zero_copy.outstanding() > 0 {
+        if self.notifications == Notifications::Posted {
+            self.notifications = Notifications::Glanced;
+        } else if self.socket.zero_copy.outstanding() > 0 {
+            self.notifications = Notifications::Read;
             self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
         }
         done.append(&mut self.done);
@@ -304,6 +322,14 @@ unsafe impl Backend for Udp {
     }
 
     fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+        let outstanding = self.socket.zero_copy.outstanding();
+        if outstanding > 0 && self.notifications != Notifications::Read {
+            self.notifications = Notifications::Read;
+            self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
+            if self.socket.zero_copy.outstanding() < outstanding {
+                return Ok(());
+            }
+        }
         let events = match self.blocked {
             Some(Blocked::Device) if self.socket.zero_copy.outstanding() == 0 => {
                 self.counters.waits += 1;
