@@ -2,15 +2,16 @@
 """doorbell beside spead2, on one machine, in turn, in one run.
 
     cargo build --release
+    benches/spead2/build.sh                                     # spead2 in C++, with UDP_SEGMENT
     .venv/bin/python benches/compare.py                         # as root, or `unshare -rn` before it
-    .venv/bin/python benches/compare.py --spead2-sender ~/spead2/build/spead2_send
 
 Heaps of each size go into an ifb device in a private network namespace, which frees what it is given;
-each sender has them ready and fills none. spead2 sends batches of 512 KiB (`HeapReferenceList`), two in
-flight. Medians of the payload's GB/s; the ratio is the median of the ratios within each round.
+each sender has them ready and fills none. All send batches of 512 KiB, two in flight; spead2 in C++ from
+an array of `heap_reference` (benches/spead2/send_batches.cpp), its wheel from a `HeapReferenceList`. Medians
+of the payload's GB/s; the ratio is the median of the ratios within each round.
 
 spead2's wheel is built without UDP_SEGMENT: it makes one message of each packet, and is no measure of
-what spead2 can do. Its own `spead2_send`, built from source (version 3 or later), is.
+what spead2 can do. The C++ program is; --spead2-sender takes another one with the same arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import asyncio
 import ctypes
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -37,21 +37,25 @@ def main() -> None:
     arguments = parse()
     enter_network(arguments.packet_size)
     senders: dict[str, Sender] = {
-        f"doorbell {layout}": doorbell(arguments.doorbell, layout, arguments.seconds)
-        for layout in ("packed", "split")
+        "doorbell 0copy": doorbell(arguments.doorbell, "packed", "udp 0copy", arguments.seconds),
+        "doorbell packed": doorbell(arguments.doorbell, "packed", "udp", arguments.seconds),
+        "doorbell split": doorbell(arguments.doorbell, "split", "udp", arguments.seconds),
     }
     rivals: dict[str, Sender] = {}
-    if arguments.spead2_sender:
-        rivals["spead2_send"] = spead2_send(arguments.spead2_sender, arguments.seconds)
+    if arguments.spead2_sender.exists():
+        rivals["spead2 C++"] = spead2_batches(arguments.spead2_sender, arguments.seconds)
+    else:
+        print(f"left out  spead2 in C++: there is no {arguments.spead2_sender} (benches/spead2/build.sh)")
     try:
         import spead2
     except ImportError:
         print("left out  spead2's wheel: this Python does not have it (pip install spead2)")
-    else:
+        arguments.without_wheel = True
+    if not arguments.without_wheel:
         rivals[f"wheel {spead2.__version__}"] = spead2_wheel(arguments.seconds)
         print(
             "caveat    spead2's wheel is built without UDP_SEGMENT and sends packet by packet: "
-            "beside it, ratios flatter; give --spead2-sender a spead2_send built from source"
+            "beside it, ratios flatter"
         )
     if not rivals:
         sys.exit("there is nothing to compare with")
@@ -88,9 +92,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--packet-size", type=int, nargs="+", default=[1472, 8972], metavar="BYTES")
     parser.add_argument("--repeat", type=int, default=5, metavar="N")
     parser.add_argument("--seconds", type=float, default=0.2, metavar="S", help="each time")
-    parser.add_argument("--spead2-sender", type=Path, metavar="PATH", help="a C++ spead2_send")
-    built = Path(__file__).resolve().parent.parent / "target/release/doorbell"
-    parser.add_argument("--doorbell", type=Path, default=built, metavar="PATH")
+    parser.add_argument("--without-wheel", action="store_true", help="leave spead2's wheel out")
+    target = Path(__file__).resolve().parent.parent / "target"
+    parser.add_argument(
+        "--spead2-sender", type=Path, default=target / "spead2/send_batches", metavar="PATH"
+    )
+    parser.add_argument("--doorbell", type=Path, default=target / "release/doorbell", metavar="PATH")
     return parser.parse_args()
 
 
@@ -113,13 +120,14 @@ def enter_network(packet_sizes: list[int]) -> None:
         subprocess.run(command.split(), check=True)
 
 
-def doorbell(program: Path, layout: str, seconds: float) -> Sender:
+def doorbell(program: Path, layout: str, backend: str, seconds: float) -> Sender:
     def send(heap_size: int, packet_size: int) -> float:
         command = [program, "bench", "--json", "--backends", "udp", "--layouts", layout]
         command += ["--sizes", str(heap_size), "--packet-sizes", str(packet_size)]
         command += ["--repeat", "1", "--seconds", str(seconds), "--sink", f"{HOST}:{PORT}"]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return json.loads(output)["rows"][0]["gb_per_s"]["median"]
+        rows = json.loads(output)["rows"]
+        return next(row["gb_per_s"]["median"] for row in rows if row["backend"] == backend)
 
     return send
 
@@ -166,18 +174,13 @@ def spead2_wheel(seconds: float) -> Sender:
     return send
 
 
-def spead2_send(program: Path, seconds: float) -> Sender:
+def spead2_batches(program: Path, seconds: float) -> Sender:
     def send(heap_size: int, packet_size: int) -> float:
-        heaps = max(100, int(seconds * SPEAD2_RATE / heap_size))
-        batch = max(2, BATCHES_IN_FLIGHT * BATCH_BYTES // heap_size)
-        command = [program, "--heap-size", str(heap_size), "--heaps", str(heaps)]
-        command += ["--packet", str(packet_size), "--max-heaps", str(batch), f"{HOST}:{PORT}"]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        # Its bytes are those of packets, headers included: the time is what counts.
-        said = re.search(r"Sent \d+ bytes in ([\d.e+-]+) s", output)
-        if said is None:
-            sys.exit(f"{program} did not say how long it took: {output.strip()!r}")
-        return heaps * heap_size / float(said[1]) * 1e-9
+        command = [program, HOST, PORT, heap_size, packet_size, seconds]
+        output = subprocess.run(
+            [str(argument) for argument in command], check=True, capture_output=True, text=True
+        ).stdout
+        return json.loads(output)["gb_per_s"]
 
     return send
 
@@ -188,8 +191,6 @@ CLONE_NEWNET = 0x40000000
 IP_UDP_HEADERS = 28
 BATCH_BYTES = 512 << 10
 BATCHES_IN_FLIGHT = 2
-SPEAD2_RATE = 5e9
-"""About what it sends, in bytes a second: to choose how many heaps take the time asked for."""
 
 if __name__ == "__main__":
     main()
