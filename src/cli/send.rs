@@ -186,8 +186,8 @@ impl Run {
         };
         let (start, stop) = (one(&stream.start)?, one(&stream.stop)?);
         let in_flight = stream.config.batch.in_flight;
-        let attached = stream.source.memory().filter(|_| stream.layout == Layout::Attached);
-        let sources = attached.cloned().into_iter().collect();
+        let attached = stream.source.mapped().filter(|_| stream.layout == Layout::Attached);
+        let sources = attached.map_or_else(Vec::new, |mapped| mapped.memories().to_vec());
         let idle = sender.allocate(&stream.data, stream.layout, in_flight, sources)?;
         let region: &Arc<Region> = idle[0].region();
         let pinned = [&start, &stop].into_iter().flatten().map(|batch| batch.region().memory());
@@ -276,6 +276,7 @@ impl Run {
             if first > 0 && !self.fill(&mut start, 0, 0)? {
                 return Ok(());
             }
+            self.stream.source.check(0..first)?;
             let heaps = start.heaps();
             self.submit(start, heaps);
             self.report.heaps += first;
@@ -289,6 +290,7 @@ impl Run {
             while filled < wanted && self.fill(&mut batch, filled, next + u64::from(filled))? {
                 filled += 1;
             }
+            self.stream.source.check(next..next + u64::from(filled))?;
             if filled > 0 {
                 self.submit(batch, filled);
                 self.report.heaps += u64::from(filled);
@@ -305,8 +307,9 @@ impl Run {
     fn fill(&mut self, batch: &mut Batch, heap: u32, index: u64) -> Result<bool, SourceError> {
         let source = &mut self.stream.source;
         let len = source.heap_len();
-        let filled = match source.offset(index).filter(|_| self.stream.layout == Layout::Attached) {
-            Some(offset) if batch.attach(heap, 0, offset) => Filled::Whole,
+        let attached = source.mapped().filter(|_| self.stream.layout == Layout::Attached);
+        let filled = match attached.map(|mapped| mapped.place(index)) {
+            Some(Some(place)) if batch.attach(heap, place.memory, place.offset) => Filled::Whole,
             Some(_) => Filled::End,
             None => source.fill(index, batch.payload(heap))?,
         };

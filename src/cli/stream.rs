@@ -60,7 +60,7 @@ impl Stream {
             }
             (asked, there) => asked.or(there),
         };
-        let layout = match (config.batch.layout, source.memory()) {
+        let layout = match (config.batch.layout, source.mapped()) {
             (LayoutKind::Auto | LayoutKind::Split, Some(_)) => Layout::Attached,
             (LayoutKind::Auto, None) | (LayoutKind::Packed, _) => Layout::Packed,
             (LayoutKind::Split, None) => Layout::Split,
