@@ -5,22 +5,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use doorbell::backend::OpenError;
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
 use doorbell::plan::Plan;
-use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver, TIMESTAMP_ITEM};
+use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
 use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
-use doorbell::source::{Filled, SourceError};
+use doorbell::source::{FRAME_NUMBER_ITEM, Filled, SourceError, TIMESTAMP_ITEM};
 use indicatif::HumanBytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::frame_clock::FrameClock;
 use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
@@ -131,6 +132,9 @@ impl Listener {
             heaps_in_flight: stream.data.heaps() as usize + 1,
             ..Expectation::new(stream.config.stream.flavour, stream.source.as_ref())
         };
+        let longest = [&stream.start, &stream.data].map(|plan| plan.heap_len(0));
+        let max_heap_len = longest.into_iter().fold(expectation.max_heap_len, usize::max);
+        let expectation = Expectation { max_heap_len, ..expectation };
         let packet = stream.data.packets().iter().map(|packet| packet.len()).max().unwrap_or(0);
         let window = receiver.window(packet);
         let arrivals = Arc::new(Arrivals::default());
@@ -282,6 +286,7 @@ impl Run {
             self.report.heaps += first;
         }
         let total = self.stream.heaps.unwrap_or(u64::MAX);
+        let mut frames = FrameClock::start(&self.stream);
         while self.report.heaps < total && !self.interrupted.load(Ordering::Relaxed) {
             let Some(mut batch) = self.idle_batch() else { break };
             let next = self.report.heaps;
@@ -292,6 +297,11 @@ impl Run {
             }
             self.stream.source.check(next..next + u64::from(filled))?;
             if filled > 0 {
+                while let Some(left) = frames.as_mut().and_then(|frames| frames.left(next))
+                    && !self.interrupted.load(Ordering::Relaxed)
+                {
+                    self.rest(left);
+                }
                 self.submit(batch, filled);
                 self.report.heaps += u64::from(filled);
                 self.progress.sent(self.report.heaps);
@@ -316,6 +326,9 @@ impl Run {
         match filled {
             Filled::Whole => {
                 batch.set_immediate(heap, TIMESTAMP_ITEM, index.wrapping_mul(len as u64));
+                if self.stream.config.heap.frame_number {
+                    batch.set_immediate(heap, FRAME_NUMBER_ITEM, index);
+                }
                 Ok(true)
             }
             Filled::End => Ok(false),
@@ -346,6 +359,17 @@ impl Run {
         }
         while let Some(completion) = self.sender.poll() {
             self.account(completion);
+        }
+    }
+
+    /// Lets what is in flight go on, for at most as long as `limit`.
+    fn rest(&mut self, limit: Duration) {
+        while let Some(completion) = self.sender.poll() {
+            self.account(completion);
+        }
+        match self.sender.in_flight() {
+            0 => thread::sleep(limit.min(LONGEST_REST)),
+            _ => self.sender.idle(limit.min(SHORT_REST)),
         }
     }
 
@@ -383,6 +407,10 @@ impl Run {
     }
 }
 
+/// Until the signal that ends the program is seen.
+const LONGEST_REST: Duration = Duration::from_millis(50);
+/// Until what is in flight is looked at.
+const SHORT_REST: Duration = Duration::from_millis(1);
 /// Any free port of 127.0.0.1.
 const ANY_PORT: SocketAddr = SocketAddr::new(LOOPBACK.ip(), 0);
 /// Asked for; the kernel may grant less.

@@ -17,7 +17,7 @@ mod reader;
 
 pub use error::SourceError;
 pub use files::Files;
-pub use item::{Constant, DEFAULT_ITEM, SourceItem};
+pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem, TIMESTAMP_ITEM};
 pub use mapped::{MappedHeaps, Place};
 pub use npy::Npy;
 pub(crate) use npy::element_size;
