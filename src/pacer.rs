@@ -54,6 +54,38 @@ impl Pacer {
     }
 }
 
+/// Says when each of evenly spaced frames is due, the first one at once.
+///
+/// Each time follows from the number of the frame alone, so no error adds up, however long it goes on
+/// and however late single frames are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FramePacer {
+    frames: u64,
+    seconds: u64,
+}
+
+impl FramePacer {
+    /// So many frames in so many seconds, at least one each.
+    pub fn new(frames: u64, seconds: u64) -> Self {
+        Self { frames: frames.max(1), seconds: seconds.max(1) }
+    }
+
+    /// How long after the first frame that one is due, the first being number 0: to the nanosecond, and
+    /// never early.
+    pub fn due(&self, frame: u64) -> Duration {
+        // Whole periods of `seconds` first: what is left has less than `frames` frames.
+        let (periods, rest) = (frame / self.frames, frame % self.frames);
+        let whole = u128::from(periods) * u128::from(self.seconds);
+        let nanoseconds = u128::from(rest) * u128::from(self.seconds);
+        let (seconds, part) =
+            (nanoseconds / u128::from(self.frames), nanoseconds % u128::from(self.frames));
+        let part = (part * NANOSECONDS).div_ceil(u128::from(self.frames));
+        let total = (whole + seconds).saturating_mul(NANOSECONDS) + part;
+        Duration::from_nanos(total.try_into().unwrap_or(u64::MAX))
+    }
+}
+
+const NANOSECONDS: u128 = 1_000_000_000;
 /// 8 bits, in nanoseconds.
 const UNITS_PER_BYTE: u128 = 8 * 1_000_000_000;
 
@@ -81,7 +113,31 @@ mod tests {
         assert_eq!(pacer.next(), late + Duration::from_secs(1));
     }
 
+    #[test]
+    fn frames_of_television_do_not_drift() {
+        let pacer = FramePacer::new(30_000, 1001);
+        assert_eq!(pacer.due(0), Duration::ZERO);
+        assert_eq!(pacer.due(1), Duration::from_nanos(33_366_667));
+        assert_eq!(pacer.due(30_000), Duration::from_secs(1001));
+        // After a year, still to the nanosecond.
+        assert_eq!(pacer.due(30_000 * 31_536), Duration::from_secs(1001 * 31_536));
+        assert_eq!(FramePacer::new(1, u64::MAX).due(u64::MAX), Duration::from_nanos(u64::MAX));
+    }
+
     proptest! {
+        /// Never early, and less than a nanosecond late.
+        #[test]
+        fn frames_are_due_when_the_rate_says(
+            frames in 1_u64..1_000_000, seconds in 1_u64..100_000, frame in 0_u64..1_000_000_000,
+        ) {
+            let pacer = FramePacer::new(frames, seconds);
+            let due = pacer.due(frame).as_nanos();
+            let exact = u128::from(frame) * u128::from(seconds) * 1_000_000_000;
+            prop_assume!(exact / u128::from(frames) < u128::from(u64::MAX));
+            prop_assert_eq!(due, exact.div_ceil(u128::from(frames)));
+            prop_assert!(pacer.due(frame + 1).as_nanos() >= due);
+        }
+
         /// Whatever the schedule of calls, no more goes out than the rate and a burst allow.
         #[test]
         fn the_rate_is_kept(

@@ -21,7 +21,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Region, Slot};
+use crate::region::{Batch, InFlight, Region, Slot, Truncated};
 
 /// A way onto the wire.
 ///
@@ -193,6 +193,9 @@ pub enum SendError {
         /// `enum ibv_wc_status`.
         status: u32,
     },
+    /// The file that the payload lies in has shrunk.
+    #[error(transparent)]
+    Truncated(#[from] Truncated),
     /// The link was down when the packet was posted, or went down before it was known to be sent.
     #[error("the link is down")]
     LinkDown,

@@ -43,6 +43,7 @@ impl Failure {
     /// The code that the program exits with.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Source(SourceError::Truncated(_)) => HEAPS_FAILED,
             Self::Usage(_) | Self::Config(_) | Self::Plan(_) | Self::Source(_) => USAGE,
             Self::Open(_) | Self::Receive(_) | Self::Send(_) | Self::Allocate(_) => BACKEND,
         })

@@ -12,12 +12,14 @@ mod args;
 mod bench;
 mod devices;
 mod exit;
+mod frame_clock;
+mod pipe;
 mod plan;
 mod progress;
 mod recv;
 mod report;
 mod send;
-mod stdin;
+mod source;
 mod stream;
 mod way;
 

@@ -5,22 +5,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use doorbell::backend::OpenError;
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
 use doorbell::plan::Plan;
-use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver, TIMESTAMP_ITEM};
+use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
 use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
-use doorbell::source::{Filled, SourceError};
+use doorbell::source::{FRAME_NUMBER_ITEM, Filled, SourceError, TIMESTAMP_ITEM};
 use indicatif::HumanBytes;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::frame_clock::FrameClock;
 use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
@@ -131,6 +132,9 @@ impl Listener {
             heaps_in_flight: stream.data.heaps() as usize + 1,
             ..Expectation::new(stream.config.stream.flavour, stream.source.as_ref())
         };
+        let longest = [&stream.start, &stream.data].map(|plan| plan.heap_len(0));
+        let max_heap_len = longest.into_iter().fold(expectation.max_heap_len, usize::max);
+        let expectation = Expectation { max_heap_len, ..expectation };
         let packet = stream.data.packets().iter().map(|packet| packet.len()).max().unwrap_or(0);
         let window = receiver.window(packet);
         let arrivals = Arc::new(Arrivals::default());
@@ -186,8 +190,8 @@ impl Run {
         };
         let (start, stop) = (one(&stream.start)?, one(&stream.stop)?);
         let in_flight = stream.config.batch.in_flight;
-        let attached = stream.source.memory().filter(|_| stream.layout == Layout::Attached);
-        let sources = attached.cloned().into_iter().collect();
+        let attached = stream.source.mapped().filter(|_| stream.layout == Layout::Attached);
+        let sources = attached.map_or_else(Vec::new, |mapped| mapped.memories().to_vec());
         let idle = sender.allocate(&stream.data, stream.layout, in_flight, sources)?;
         let region: &Arc<Region> = idle[0].region();
         let pinned = [&start, &stop].into_iter().flatten().map(|batch| batch.region().memory());
@@ -276,11 +280,13 @@ impl Run {
             if first > 0 && !self.fill(&mut start, 0, 0)? {
                 return Ok(());
             }
+            self.stream.source.check(0..first)?;
             let heaps = start.heaps();
             self.submit(start, heaps);
             self.report.heaps += first;
         }
         let total = self.stream.heaps.unwrap_or(u64::MAX);
+        let mut frames = FrameClock::start(&self.stream);
         while self.report.heaps < total && !self.interrupted.load(Ordering::Relaxed) {
             let Some(mut batch) = self.idle_batch() else { break };
             let next = self.report.heaps;
@@ -289,7 +295,13 @@ impl Run {
             while filled < wanted && self.fill(&mut batch, filled, next + u64::from(filled))? {
                 filled += 1;
             }
+            self.stream.source.check(next..next + u64::from(filled))?;
             if filled > 0 {
+                while let Some(left) = frames.as_mut().and_then(|frames| frames.left(next))
+                    && !self.interrupted.load(Ordering::Relaxed)
+                {
+                    self.rest(left);
+                }
                 self.submit(batch, filled);
                 self.report.heaps += u64::from(filled);
                 self.progress.sent(self.report.heaps);
@@ -305,14 +317,18 @@ impl Run {
     fn fill(&mut self, batch: &mut Batch, heap: u32, index: u64) -> Result<bool, SourceError> {
         let source = &mut self.stream.source;
         let len = source.heap_len();
-        let filled = match source.offset(index).filter(|_| self.stream.layout == Layout::Attached) {
-            Some(offset) if batch.attach(heap, 0, offset) => Filled::Whole,
+        let attached = source.mapped().filter(|_| self.stream.layout == Layout::Attached);
+        let filled = match attached.map(|mapped| mapped.place(index)) {
+            Some(Some(place)) if batch.attach(heap, place.memory, place.offset) => Filled::Whole,
             Some(_) => Filled::End,
             None => source.fill(index, batch.payload(heap))?,
         };
         match filled {
             Filled::Whole => {
                 batch.set_immediate(heap, TIMESTAMP_ITEM, index.wrapping_mul(len as u64));
+                if self.stream.config.heap.frame_number {
+                    batch.set_immediate(heap, FRAME_NUMBER_ITEM, index);
+                }
                 Ok(true)
             }
             Filled::End => Ok(false),
@@ -343,6 +359,17 @@ impl Run {
         }
         while let Some(completion) = self.sender.poll() {
             self.account(completion);
+        }
+    }
+
+    /// Lets what is in flight go on, for at most as long as `limit`.
+    fn rest(&mut self, limit: Duration) {
+        while let Some(completion) = self.sender.poll() {
+            self.account(completion);
+        }
+        match self.sender.in_flight() {
+            0 => thread::sleep(limit.min(LONGEST_REST)),
+            _ => self.sender.idle(limit.min(SHORT_REST)),
         }
     }
 
@@ -380,6 +407,10 @@ impl Run {
     }
 }
 
+/// Until the signal that ends the program is seen.
+const LONGEST_REST: Duration = Duration::from_millis(50);
+/// Until what is in flight is looked at.
+const SHORT_REST: Duration = Duration::from_millis(1);
 /// Any free port of 127.0.0.1.
 const ANY_PORT: SocketAddr = SocketAddr::new(LOOPBACK.ip(), 0);
 /// Asked for; the kernel may grant less.

@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use doorbell::backend::{Backend, OpenError, max_packet_size};
-use doorbell::config::{Config, DescriptorPlacement, HeapContent, LayoutKind, SourceKind};
+use doorbell::config::{Config, ConstantItem, DescriptorPlacement, LayoutKind};
 use doorbell::plan::{HeapSpec, Item, PacketSize, Plan, PlanError};
-use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
 use doorbell::region::Layout;
-use doorbell::source::{
-    Npy, Packed, Pattern, Random, RawFile, Reader, Source, SourceError, SourceItem,
-};
+use doorbell::source::{Constant, FRAME_NUMBER_ITEM, Source, TIMESTAMP_ITEM};
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
 use super::exit::Failure;
-use super::stdin::Stdin;
+use super::source;
 use super::way::Way;
 
 /// A stream that is ready to be sent.
@@ -50,7 +47,7 @@ impl Stream {
             true => vec![receiver],
             false => resolve(&config)?,
         };
-        let source = pack(&config, open_source(&config, interrupted)?)?;
+        let source = source::open(&config, interrupted)?;
         let way = Way::find(&config, &destinations)?;
         let heaps = match (config.heap.count, source.heaps()) {
             (Some(asked), Some(there)) if asked > there => {
@@ -60,7 +57,7 @@ impl Stream {
             }
             (asked, there) => asked.or(there),
         };
-        let layout = match (config.batch.layout, source.memory()) {
+        let layout = match (config.batch.layout, source.mapped()) {
             (LayoutKind::Auto | LayoutKind::Split, Some(_)) => Layout::Attached,
             (LayoutKind::Auto, None) | (LayoutKind::Packed, _) => Layout::Packed,
             (LayoutKind::Split, None) => Layout::Split,
@@ -73,22 +70,30 @@ impl Stream {
         let packet_limit = max_packet_size(way.mtu, destinations[0].ip());
         let size = config.stream.packet_size_within(way.mtu, destinations[0].is_ipv6())?;
         let planner = Planner { config: &config, size, flows };
-        let timestamp = timestamp_descriptor(&config);
-        let descriptors = source
-            .items()
-            .iter()
-            .map(|item| &item.descriptor)
-            .chain(source.constants().iter().map(|constant| &constant.descriptor))
-            .cloned()
-            .fold(HeapSpec::new().descriptor(timestamp), HeapSpec::descriptor);
+        let own = config.constants.iter().map(ConstantItem::constant);
+        let constants: Vec<Constant> = source.constants().iter().cloned().chain(own).collect();
+        let numbers = numbers(&config);
+        let described = numbers.iter();
+        let described = described.chain(source.items().iter().map(|item| &item.descriptor));
+        let described = described.chain(constants.iter().map(|constant| &constant.descriptor));
+        let descriptors = described.cloned().fold(HeapSpec::new(), HeapSpec::descriptor);
+        let data_heap = |heap: HeapSpec| {
+            let heap = numbers.iter().fold(heap, |heap, number| heap.immediate(number.id, 0));
+            let heap = constants.iter().fold(heap, |heap, Constant { descriptor, bytes }| {
+                heap.with(Item::Constant { id: descriptor.id, bytes: bytes.clone() })
+            });
+            source
+                .items()
+                .iter()
+                .fold(heap, |heap, item| heap.payload(item.descriptor.id, item.size))
+        };
         let batch_heaps = config.batch.heaps_of(source.heap_len() as u64, u64::from(flows), heaps);
         Ok(Self {
             start: match together {
-                true => planner.plan(&data_heap(descriptors, source.as_ref()), 1)?,
+                true => planner.plan(&data_heap(descriptors), 1)?,
                 false => planner.plan(&descriptors, flows as usize)?,
             },
-            data: planner
-                .plan(&data_heap(HeapSpec::new(), source.as_ref()), batch_heaps as usize)?,
+            data: planner.plan(&data_heap(HeapSpec::new()), batch_heaps as usize)?,
             stop: planner.plan(&HeapSpec::control(StreamControl::Stop), flows as usize)?,
             first_data_heap: u64::from(together),
             layout,
@@ -142,61 +147,20 @@ impl Planner<'_> {
     }
 }
 
-fn data_heap(heap: HeapSpec, source: &dyn Source) -> HeapSpec {
-    let heap = source.constants().iter().fold(heap.immediate(TIMESTAMP, 0), |heap, constant| {
-        heap.with(Item::Constant { id: constant.descriptor.id, bytes: constant.bytes.clone() })
-    });
-    source.items().iter().fold(heap, |heap, item| heap.payload(item.descriptor.id, item.size))
-}
-
-fn timestamp_descriptor(config: &Config) -> Descriptor {
-    Descriptor {
-        id: TIMESTAMP,
-        name: "timestamp".into(),
-        description: "Index of the first sample".into(),
+/// The immediates that are set anew in each heap.
+fn numbers(config: &Config) -> Vec<Descriptor> {
+    let number = |id, name: &str, description: &str| Descriptor {
+        id,
+        name: name.into(),
+        description: description.into(),
         format: vec![Field::new(b'u', u32::from(config.stream.flavour.address_bits()))],
         ..Descriptor::default()
-    }
-}
-
-fn open_source(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn Source>, Failure> {
-    // Items that were named, else one that is as long as a heap.
-    let items = |whole: fn(usize) -> SourceItem| match &config.heap.content {
-        HeapContent::Items(items) => items
-            .iter()
-            .map(|item| SourceItem {
-                descriptor: item.descriptor(),
-                size: item.array().bytes() as usize,
-            })
-            .collect(),
-        content => vec![whole(content.bytes().unwrap_or(0) as usize)],
     };
-    Ok(match &config.source {
-        SourceKind::Pattern => Box::new(Pattern::new(items(SourceItem::samples))),
-        SourceKind::Random { seed } => Box::new(Random::new(*seed, items(SourceItem::samples))),
-        SourceKind::Npy(path) => Box::new(Npy::open(path)?),
-        SourceKind::File(path) => Box::new(RawFile::open(path, items(SourceItem::bytes))?),
-        SourceKind::Stdin => {
-            let stdin = Stdin::until(interrupted)
-                .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
-            Box::new(Reader::new(stdin, items(SourceItem::samples))?)
-        }
-    })
-}
-
-/// Packs the source's samples, if that is asked for.
-fn pack(config: &Config, source: Box<dyn Source>) -> Result<Box<dyn Source>, Failure> {
-    let Some(pack) = config.pack else { return Ok(source) };
-    match Packed::new(source.as_ref(), pack.format, pack.range.interval()) {
-        Ok(packed) => Ok(Box::new(packed)),
-        Err(error @ SourceError::Unpackable { .. }) => {
-            Err(Failure::Usage(format!("source.pack (--pack): {error}")))
-        }
-        Err(error @ SourceError::NoInterval { .. }) => {
-            Err(Failure::Usage(format!("source.range (--range): {error}")))
-        }
-        Err(error) => Err(error.into()),
+    let mut numbers = vec![number(TIMESTAMP_ITEM, "timestamp", "Index of the first sample")];
+    if config.heap.frame_number {
+        numbers.push(number(FRAME_NUMBER_ITEM, "frame_number", "Index of the frame"));
     }
+    numbers
 }
 
 /// Looks the destinations up, and sees to it that they are of one family: that of the first.

@@ -1,10 +1,12 @@
 //! Configuration files, with errors that say which line and which key.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
-use toml::de::{DeTable, Deserializer};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::{Config, ConfigError, Options, Place};
 
@@ -60,23 +62,41 @@ struct Entry {
     section: bool,
 }
 
+impl Entry {
+    fn of(section: &str, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) -> Self {
+        Self {
+            key: format!("{section}.{}", key.get_ref()),
+            key_at: key.span().start,
+            values: value.span(),
+            section: false,
+        }
+    }
+}
+
 fn entries(root: &DeTable<'_>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (section, value) in root {
         let name = section.get_ref();
         let keys = value.get_ref().as_table();
+        if let (ITEM, Some(tables)) = (name.as_ref(), value.get_ref().as_array()) {
+            let section = Entry {
+                key: ITEM.into(),
+                key_at: section.span().start,
+                values: value.span(),
+                section: true,
+            };
+            entries.push(section);
+            let keys = tables.iter().filter_map(|table| table.get_ref().as_table()).flatten();
+            entries.extend(keys.map(|(key, value)| Entry::of(name, key, value)));
+            continue;
+        }
         entries.push(Entry {
             key: name.to_string(),
             key_at: section.span().start,
             values: value.span(),
             section: keys.is_some(),
         });
-        entries.extend(keys.into_iter().flatten().map(|(key, value)| Entry {
-            key: format!("{name}.{}", key.get_ref()),
-            key_at: key.span().start,
-            values: value.span(),
-            section: false,
-        }));
+        entries.extend(keys.into_iter().flatten().map(|(key, value)| Entry::of(name, key, value)));
     }
     entries
 }
@@ -84,7 +104,8 @@ fn entries(root: &DeTable<'_>) -> Vec<Entry> {
 /// The first entry, in the order of the file, that is no section or key of ours, and what is.
 fn first_unknown(entries: &[Entry]) -> Option<(&Entry, String)> {
     let flags = Options::augment_args(clap::Command::new(""));
-    let keys: Vec<&str> = flags.get_arguments().map(|flag| flag.get_id().as_str()).collect();
+    let flags = flags.get_arguments().map(|flag| flag.get_id().as_str());
+    let keys: Vec<&str> = flags.chain(ITEM_KEYS).collect();
     let mut sections: Vec<&str> = keys.iter().filter_map(|key| key.split('.').next()).collect();
     sections.dedup();
     let known = |entry: &&Entry| match entry.section {
@@ -128,6 +149,10 @@ fn nearest(key: &str, valid: &[&str]) -> String {
         }
     }
 }
+
+/// The only section that is in files alone, and may be there several times.
+const ITEM: &str = "item";
+const ITEM_KEYS: [&str; 4] = ["item.id", "item.name", "item.description", "item.value"];
 
 /// Half of the letters in place: a typo or a missing word, not a different key.
 const LIKE: f64 = 0.5;
@@ -219,7 +244,7 @@ mod tests {
             ("\n[steam]\nto = 'a:1'", "run.toml:2: unknown key `steam`: did you mean `stream`?"),
             (
                 "[zzzzzz]",
-                "run.toml:1: unknown key `zzzzzz`: the valid ones are stream, heap, source, batch, pacing, backend",
+                "run.toml:1: unknown key `zzzzzz`: the valid ones are stream, heap, source, batch, pacing, backend, item",
             ),
             (
                 "source = 'a.npy'",

@@ -16,9 +16,11 @@
 //! ```
 
 mod array;
+mod constant;
 mod endpoint;
 mod error;
 mod file;
+mod frames;
 mod interface;
 mod item;
 mod options;
@@ -37,8 +39,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use array::{ArrayType, ElementType};
+pub use constant::{ConstantItem, ConstantValue};
 pub use endpoint::{Endpoint, Host};
 pub use error::{ConfigError, Key, Place};
+pub use frames::{FrameRate, Repeat};
 pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
@@ -67,6 +71,8 @@ pub struct Config {
     pub heap: HeapConfig,
     /// Where payload comes from.
     pub source: SourceKind,
+    /// How often files are sent.
+    pub repeat: Repeat,
     /// What its samples are packed as; `None` sends them as they are.
     pub pack: Option<PackConfig>,
     /// How many heaps go together.
@@ -75,6 +81,8 @@ pub struct Config {
     pub pacing: PacingConfig,
     /// The way onto the wire.
     pub backend: BackendConfig,
+    /// Items that are the same in every heap.
+    pub constants: Vec<ConstantItem>,
 }
 
 /// Where the stream goes and what its packets look like.
@@ -132,6 +140,8 @@ pub struct HeapConfig {
     pub count: Option<u64>,
     /// Where descriptors travel.
     pub descriptors: DescriptorPlacement,
+    /// Whether heaps are numbered by an item of their own.
+    pub frame_number: bool,
 }
 
 /// What a heap holds.
@@ -195,6 +205,8 @@ pub struct PacingConfig {
     pub rate: Option<pacer::Rate>,
     /// Who keeps to the rate.
     pub mode: PacingMode,
+    /// Heaps a second, for each destination; `None` is as fast as it goes.
+    pub frame_rate: Option<FrameRate>,
 }
 
 /// The way onto the wire.

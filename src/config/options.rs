@@ -7,7 +7,10 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::value::{choice, number, text, texts};
-use super::{Endpoint, Interface, ItemSpec, PackRange, PacketSize, Rate, Size, SourceKind};
+use super::{
+    ConstantItem, Endpoint, FrameRate, Interface, ItemSpec, PackRange, PacketSize, Rate, Repeat,
+    Size, SourceKind,
+};
 use crate::backend::udp::ZeroCopy;
 use crate::plan::Order;
 use crate::source::PackFormat;
@@ -36,6 +39,10 @@ pub struct Options {
     /// The way onto the wire.
     #[command(flatten)]
     pub backend: BackendOptions,
+    /// Items that are the same in every heap: `[[item]]`, in a file alone.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub item: Vec<ConstantItem>,
 }
 
 /// The section `[stream]`.
@@ -153,6 +160,17 @@ pub struct HeapOptions {
     )]
     #[serde(with = "choice")]
     pub descriptors: Option<DescriptorPlacement>,
+
+    /// Number heaps from 0 on by an item of their own, 0x1601 frame_number [default: false]
+    #[arg(
+        id = "heap.frame_number",
+        long = "frame-number",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub frame_number: Option<bool>,
 }
 
 /// The section `[source]`.
@@ -160,11 +178,30 @@ pub struct HeapOptions {
 #[command(next_help_heading = "Source")]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceOptions {
-    /// Payload: pattern, random:SEED, a .npy file, any other file, or - for standard input [default:
-    /// pattern]
+    /// Payload: pattern, random:SEED, a .npy file, any other file or FIFO, or - for standard input; may be
+    /// repeated for several files, or be a pattern such as 'frames/*.npy' [default: pattern]
     #[arg(id = "source.kind", long = "source", value_name = "SOURCE", allow_hyphen_values = true)]
+    #[serde(with = "texts")]
+    pub kind: Option<Vec<SourceKind>>,
+
+    /// Type of the samples of a raw file, a FIFO or standard input, such as '<f4' or u10, with --shape
+    #[arg(id = "source.dtype", long = "dtype", value_name = "TYPE")]
+    pub dtype: Option<String>,
+
+    /// Shape of a frame of them, each a heap, such as 2160x3840x3, with --dtype
+    #[arg(id = "source.shape", long = "shape", value_name = "DIMS")]
+    pub shape: Option<String>,
+
+    /// Send files N times, or for ever [default: 1]
+    #[arg(
+        id = "source.repeat",
+        long = "repeat",
+        value_name = "N|forever",
+        num_args = 0..=1,
+        default_missing_value = "forever"
+    )]
     #[serde(with = "text")]
-    pub kind: Option<SourceKind>,
+    pub repeat: Option<Repeat>,
 
     /// Convert the samples of a .npy file, or of a raw file's only item, to packed integers or floats
     /// [default: send them as they are]
@@ -234,6 +271,12 @@ pub struct PacingOptions {
     )]
     #[serde(with = "choice")]
     pub mode: Option<PacingMode>,
+
+    /// Heaps a second, for each destination, such as 60, 29.97 or 30000/1001: one is sent when it is due
+    /// [default: as fast as it goes]
+    #[arg(id = "pacing.frame_rate", long = "frame-rate", value_name = "HZ")]
+    #[serde(with = "text")]
+    pub frame_rate: Option<FrameRate>,
 }
 
 /// The section `[backend]`.
@@ -389,6 +432,9 @@ impl Options {
             heap: self.heap.or(other.heap),
             source: SourceOptions {
                 kind: self.source.kind.or(other.source.kind),
+                dtype: self.source.dtype.or(other.source.dtype),
+                shape: self.source.shape.or(other.source.shape),
+                repeat: self.source.repeat.or(other.source.repeat),
                 pack: self.source.pack.or(other.source.pack),
                 range: self.source.range.or(other.source.range),
             },
@@ -401,8 +447,10 @@ impl Options {
                 rate: self.pacing.rate.or(other.pacing.rate),
                 burst: self.pacing.burst.or(other.pacing.burst),
                 mode: self.pacing.mode.or(other.pacing.mode),
+                frame_rate: self.pacing.frame_rate.or(other.pacing.frame_rate),
             },
             backend: self.backend.or(other.backend),
+            item: if self.item.is_empty() { other.item } else { self.item },
         }
     }
 }
@@ -433,6 +481,7 @@ impl HeapOptions {
             count: self.count.or(other.count),
             items: self.items.or(other.items),
             descriptors: self.descriptors.or(other.descriptors),
+            frame_number: self.frame_number.or(other.frame_number),
         }
     }
 }

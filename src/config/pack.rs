@@ -83,14 +83,13 @@ impl PackConfig {
         }
         match (source, content) {
             (SourceKind::Npy(_), _) => {}
-            (SourceKind::File(path), HeapContent::Items(items)) => {
-                one_item(items, &path.display().to_string())?;
+            (SourceKind::File(_), HeapContent::Items(items)) => {
+                one_item(items, &source.to_string())?;
             }
-            (SourceKind::File(path), _) => {
+            (SourceKind::File(_), _) => {
                 let hint = format!(
-                    "{PACK} needs to know what the samples of {} are; give the item that a heap \
-                     is, such as frame:<f4[2160x3840x3]",
-                    path.display()
+                    "{PACK} needs to know what the samples of {source} are; give the item that a heap \
+                     is, such as frame:<f4[2160x3840x3]"
                 );
                 return Err(ConfigError::missing(ITEMS, hint));
             }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig, BatchOptions, Config,
-    ConfigError, Endpoint, HeapConfig, HeapContent, HeapOptions, Host, Interface, Item, Key,
-    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Size,
-    SourceKind, SourceOptions, StreamConfig, StreamOptions,
+    ArrayType, BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig,
+    BatchOptions, Config, ConfigError, ConstantItem, Endpoint, HeapConfig, HeapContent,
+    HeapOptions, Host, Interface, InvalidValue, Item, ItemSpec, Key, Options, PacingConfig,
+    PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat, Size, SourceKind,
+    SourceOptions, StreamConfig, StreamOptions,
 };
 use crate::wire::ethernet::Vlan;
 use crate::wire::{Flavour, MIN_PACKET_SIZE};
@@ -18,15 +19,38 @@ impl Config {
     /// # Errors
     /// A value that cannot be used, or keys that do not go together; the error names them.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
-        let source = options.source.kind.clone().unwrap_or_default();
+        let kinds = options.source.kind.clone().unwrap_or_else(|| vec![SourceKind::default()]);
+        let given = kinds.iter().map(SourceKind::to_string).collect::<Vec<_>>().join(", ");
+        let source = SourceKind::join(kinds)
+            .map_err(|hint| ConfigError::unusable(SOURCE, format!("[{given}]"), hint))?;
+        let repeat = Repeat::resolve(options.source.repeat, &source)?;
         let stream = stream(options.stream)?;
-        let heap = heap(options.heap, &source, stream.flavour)?;
+        let frame = frame(&options.source, &source, &options.heap)?;
+        let items = frame.map(|frame| vec![frame]).or(options.heap.items.clone());
+        let heap = heap(HeapOptions { items, ..options.heap }, &source, stream.flavour)?;
+        ConstantItem::check(&options.item, &heap, stream.flavour)?;
         let pack = PackConfig::resolve(&options.source, &source, &heap.content)?;
         let heap_bytes = heap.content.bytes().filter(|_| pack.is_none());
-        let batch = batch(&options.batch, &stream, heap.count, heap_bytes)?;
         let pacing = pacing(&options.pacing)?;
+        let mut batch_options = options.batch;
+        if pacing.frame_rate.is_some() {
+            // What is in a batch goes at once: no more than is due at once.
+            let one_each = stream.to.iter().map(Endpoint::count).sum::<u32>().max(1);
+            batch_options.heaps = batch_options.heaps.or(Some(one_each));
+        }
+        let batch = batch(&batch_options, &stream, heap.count, heap_bytes)?;
         let backend = backend(options.backend, &stream)?;
-        Ok(Self { stream, heap, source, pack, batch, pacing, backend })
+        Ok(Self {
+            stream,
+            heap,
+            source,
+            repeat,
+            pack,
+            batch,
+            pacing,
+            backend,
+            constants: options.item,
+        })
     }
 
     /// Whether udp can do all that is asked: [`Config::from_options`] sees to it where udp is named,
@@ -141,18 +165,55 @@ impl StreamConfig {
     }
 }
 
+/// The item that a frame is, where its type and shape are given.
+fn frame(
+    options: &SourceOptions,
+    source: &SourceKind,
+    heap: &HeapOptions,
+) -> Result<Option<ItemSpec>, ConfigError> {
+    let (dtype, shape) = match (&options.dtype, &options.shape) {
+        (None, None) => return Ok(None),
+        (Some(dtype), Some(shape)) => (dtype, shape),
+        (Some(_), None) => {
+            let hint = format!("{DTYPE} needs the shape of a frame, such as 2160x3840x3");
+            return Err(ConfigError::missing(SHAPE, hint));
+        }
+        (None, Some(_)) => {
+            let hint = format!("{SHAPE} needs the type of its samples, such as <f4 or u10");
+            return Err(ConfigError::missing(DTYPE, hint));
+        }
+    };
+    if matches!(source, SourceKind::Npy(_)) {
+        let hint = format!("{source} itself says what it holds; drop {}", DTYPE.name());
+        return Err(ConfigError::conflict(DTYPE, SOURCE, hint));
+    }
+    let taken = [(ITEMS, heap.items.is_some()), (HEAP_SIZE, heap.size.is_some())];
+    if let Some((key, _)) = taken.into_iter().find(|(_, given)| *given) {
+        let hint = "type and shape say what a heap holds; give one of the two";
+        return Err(ConfigError::conflict(DTYPE, key, hint));
+    }
+    let element: ArrayType = format!("{dtype}[8]")
+        .parse()
+        .map_err(|error: InvalidValue| ConfigError::unusable(DTYPE, dtype, error.hint()))?;
+    let frame = format!("data:{}[{shape}]", element.element());
+    frame
+        .parse()
+        .map(Some)
+        .map_err(|error: InvalidValue| ConfigError::unusable(SHAPE, shape, error.hint()))
+}
+
 fn heap(
     options: HeapOptions,
     source: &SourceKind,
     flavour: Flavour,
 ) -> Result<HeapConfig, ConfigError> {
-    if let SourceKind::Npy(path) = source {
+    if let SourceKind::Npy(_) = source {
         let taken = [
             (HEAP_SIZE, options.size.is_some(), "how large a heap is"),
             (ITEMS, options.items.is_some(), "what a heap holds"),
         ];
         if let Some((key, _, what)) = taken.into_iter().find(|(_, given, _)| *given) {
-            let hint = format!("{} itself says {what}; drop {}", path.display(), key.name());
+            let hint = format!("{source} itself says {what}; drop {}", key.name());
             return Err(ConfigError::conflict(key, SOURCE, hint));
         }
     }
@@ -198,7 +259,12 @@ fn heap(
     if let Some(count) = count {
         at_least_1(HEAPS, count)?;
     }
-    Ok(HeapConfig { content, count, descriptors: options.descriptors.unwrap_or_default() })
+    Ok(HeapConfig {
+        content,
+        count,
+        descriptors: options.descriptors.unwrap_or_default(),
+        frame_number: options.frame_number.unwrap_or_default(),
+    })
 }
 
 fn batch(
@@ -262,7 +328,7 @@ fn pacing(options: &PacingOptions) -> Result<PacingConfig, ConfigError> {
         ConfigError::unusable(BURST, burst, hint)
     })?;
     let pace = |rate: Rate| pacer::Rate { bits_per_second: rate.bits_per_second(), burst: bytes };
-    Ok(PacingConfig { rate: options.rate.map(pace), mode })
+    Ok(PacingConfig { rate: options.rate.map(pace), mode, frame_rate: options.frame_rate.clone() })
 }
 
 fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConfig, ConfigError> {
@@ -345,7 +411,8 @@ fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
 impl From<&Config> for Options {
     /// The options that resolve to this configuration.
     fn from(config: &Config) -> Self {
-        let Config { stream, heap, source, pack, batch, pacing, backend } = config.clone();
+        let Config { stream, heap, source, repeat, pack, batch, pacing, backend, constants } =
+            config.clone();
         let (size, items) = match heap.content {
             HeapContent::Size(size) => (Some(size), None),
             HeapContent::Items(items) => (None, Some(items.into_iter().map(Into::into).collect())),
@@ -379,9 +446,13 @@ impl From<&Config> for Options {
                 count: heap.count,
                 items,
                 descriptors: Some(heap.descriptors),
+                frame_number: Some(heap.frame_number),
             },
             source: SourceOptions {
-                kind: Some(source),
+                kind: Some(source.split()),
+                dtype: None,
+                shape: None,
+                repeat: (repeat != Repeat::default()).then_some(repeat),
                 pack: pack.map(|pack| pack.format),
                 range: pack.map(|pack| pack.range),
             },
@@ -394,6 +465,7 @@ impl From<&Config> for Options {
                 rate: pacing.rate.map(|rate| Rate::from_bits_per_second(rate.bits_per_second)),
                 burst: pacing.rate.map(|rate| Size::from_bytes(rate.burst.into())),
                 mode: Some(pacing.mode),
+                frame_rate: pacing.frame_rate,
             },
             backend: BackendOptions {
                 kind: Some(kind),
@@ -404,6 +476,7 @@ impl From<&Config> for Options {
                 zerocopy: Some(backend.zerocopy),
                 pcap,
             },
+            item: constants,
         }
     }
 }
@@ -422,6 +495,8 @@ const HEAP_SIZE: Key = Key("heap.size");
 const HEAPS: Key = Key("heap.count");
 const ITEMS: Key = Key("heap.items");
 const SOURCE: Key = Key("source.kind");
+const DTYPE: Key = Key("source.dtype");
+const SHAPE: Key = Key("source.shape");
 const BATCH_HEAPS: Key = Key("batch.heaps");
 const IN_FLIGHT: Key = Key("batch.in_flight");
 const RATE: Key = Key("pacing.rate");

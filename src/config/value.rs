@@ -23,6 +23,11 @@ impl InvalidValue {
         Self { given: given.to_owned(), what, hint: hint.into() }
     }
 
+    /// What would be right.
+    pub(super) fn hint(&self) -> &str {
+        &self.hint
+    }
+
     /// The same complaint about the larger text that `self.given` was a part of.
     pub(super) fn within(self, given: &str, what: &'static str) -> Self {
         Self { given: given.to_owned(), what, hint: self.hint }

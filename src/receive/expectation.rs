@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use crate::source::TIMESTAMP_ITEM;
 use crate::source::{Source, Verifier};
 use crate::wire::Flavour;
 
@@ -60,8 +61,6 @@ impl Expectation {
     }
 }
 
-/// Identifier of the timestamp, as in the tutorial of spead2.
-pub const TIMESTAMP_ITEM: u64 = 0x1600;
 /// Room for what may come along, such as the descriptor of the timestamp.
 const OTHER_PAYLOAD: usize = 4096;
 const HEAPS_IN_FLIGHT: usize = 256;

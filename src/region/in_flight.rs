@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::batch::{Batch, Slot};
 use super::layout::{Layout, Region};
+use super::memory::Truncated;
 
 /// A batch whose bytes a backend may read until it is taken back.
 ///
@@ -85,6 +86,31 @@ impl InFlight {
         region.sources()[attachment.source as usize]
             .file_bytes(attachment.offset, region.plan().heap_len(heap))
             .expect("attach() has checked the range")
+    }
+
+    /// The heaps whose payload is no longer in the file that they are attached to, and why.
+    pub(crate) fn truncated(&self) -> Vec<(u32, Truncated)> {
+        let region = self.region();
+        if region.layout() != Layout::Attached {
+            return Vec::new();
+        }
+        let end = |heap| {
+            let attachment = self.batch.attachment(heap).expect("submit() has checked");
+            (attachment.source, attachment.offset + region.plan().heap_len(heap))
+        };
+        // From the end: where a heap is there, those before it in the file are, too.
+        let (mut whole, mut gone) = ((u32::MAX, 0), Vec::new());
+        for heap in (0..self.heaps).rev() {
+            let (source, end) = end(heap);
+            if whole.0 == source && end <= whole.1 {
+                continue;
+            }
+            match region.sources()[source as usize].check(end) {
+                Ok(()) => whole = (source, end),
+                Err(error) => gone.push((heap, error)),
+            }
+        }
+        gone
     }
 
     /// The bytes before a packet that are a backend's own, to be changed before it is posted.

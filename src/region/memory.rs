@@ -9,14 +9,25 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::unistd::{SysconfVar, sysconf};
 use thiserror::Error;
 
+use super::guard::Guard;
+
 /// A mapping that stays where it is until it is dropped.
 ///
 /// Held as a raw pointer: a `Box` or `Vec` asserts that its owner alone accesses the bytes, which is
 /// false while a device reads them.
 pub struct Memory {
+    /// Before the mapping, to be dropped first.
+    file: Option<MappedFile>,
     map: Option<MmapRaw>,
     len: usize,
     pages: Pages,
+}
+
+/// The file behind a mapping.
+struct MappedFile {
+    path: PathBuf,
+    file: File,
+    guard: Guard,
 }
 
 /// What backs a mapping.
@@ -66,6 +77,9 @@ impl Memory {
 
     /// A whole file, mapped read-only.
     ///
+    /// Should the file shrink, what is gone reads as zeros from then on, and [`Memory::check`] says so;
+    /// the first mapping of a file installs a handler of SIGBUS for that.
+    ///
     /// # Errors
     ///
     /// If the file cannot be opened or mapped, as pipes cannot.
@@ -83,14 +97,16 @@ impl Memory {
             .map_err(|_| error(io::ErrorKind::FileTooLarge.into()))?;
         if len == 0 {
             // mmap(2) has no empty mappings.
-            return Ok(Self { map: None, len, pages: Pages::File });
+            return Ok(Self { file: None, map: None, len, pages: Pages::File });
         }
         let map = MmapOptions::new().len(len).map_raw_read_only(&file).map_err(error)?;
-        Ok(Self::from_map(map, len, Pages::File))
+        let guard = Guard::new(map.as_ptr(), len);
+        let file = Some(MappedFile { path: path.into(), file, guard });
+        Ok(Self { file, ..Self::from_map(map, len, Pages::File) })
     }
 
     fn from_map(map: MmapRaw, len: usize, pages: Pages) -> Self {
-        Self { map: Some(map), len, pages }
+        Self { file: None, map: Some(map), len, pages }
     }
 
     /// Bytes.
@@ -118,11 +134,28 @@ impl Memory {
         self.map.as_ref().map_or(std::ptr::dangling_mut(), MmapRaw::as_mut_ptr)
     }
 
+    /// Whether the first `len` bytes are still those of the file, which takes an fstat(2). Memory that is
+    /// no file stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// If the file has shrunk, or had when its bytes were looked at, or a page of it cannot be read.
+    pub fn check(&self, len: usize) -> Result<(), Truncated> {
+        let Some(MappedFile { path, file, guard }) = &self.file else { return Ok(()) };
+        let left = file.metadata().map_or(0, |metadata| metadata.len());
+        let intact = guard.intact().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match len <= intact {
+            true => Ok(()),
+            false => Err(Truncated { path: path.clone(), left, len: self.len }),
+        }
+    }
+
     /// Some bytes of a mapped file; `None` if the mapping is no file, or ends before.
     pub fn file_bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
         let within = offset.checked_add(len).is_some_and(|end| end <= self.len);
         // SAFETY: the range is within the mapping, which nobody writes: it is read-only. Should
-        // another process change the file, the bytes change; they carry no invariant.
+        // another process change the file, the bytes change, and those that are gone become zeros;
+        // they carry no invariant.
         (within && self.pages == Pages::File)
             .then(|| unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset), len) })
     }
@@ -135,8 +168,24 @@ impl fmt::Debug for Memory {
 }
 
 /// Bytes of an ordinary page.
-fn page_size() -> usize {
+pub(super) fn page_size() -> usize {
     sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as usize)
+}
+
+/// A file that has shrunk since it was mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{} has shrunk from {len} to {left} bytes, or cannot be read, while it is sent: write a new file and \
+     rename it instead",
+    path.display()
+)]
+pub struct Truncated {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes it has now.
+    pub left: u64,
+    /// Bytes it had.
+    pub len: usize,
 }
 
 /// Why there is no memory.
@@ -193,6 +242,28 @@ mod tests {
         assert_eq!(memory.file_bytes(4, 4), Some(&b"bell"[..]));
         assert_eq!(memory.file_bytes(4, 5), None);
         assert_eq!(memory.file_bytes(usize::MAX, 2), None);
+    }
+
+    #[test]
+    fn what_a_shrunken_file_lacks_reads_as_zeros_and_is_missed() {
+        let page = page_size();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![7; 5 * page]).unwrap();
+        let other = Memory::file(file.path()).unwrap();
+        let memory = Memory::file(file.path()).unwrap();
+        assert_eq!(memory.check(5 * page), Ok(()));
+        file.as_file().set_len(2 * page as u64 + 10).unwrap();
+        assert_eq!(memory.check(2 * page + 10), Ok(()));
+        let error = memory.check(2 * page + 11).unwrap_err();
+        assert_eq!((error.left, error.len), (2 * page as u64 + 10, 5 * page));
+        let mut expected = vec![7; 2 * page + 10];
+        expected.resize(5 * page, 0);
+        assert_eq!(memory.file_bytes(0, 5 * page), Some(&expected[..]));
+        // Zeros were seen: that the file grows again does not undo it.
+        file.as_file().set_len(5 * page as u64).unwrap();
+        assert_eq!(memory.check(3 * page), Ok(()));
+        assert!(memory.check(3 * page + 1).is_err());
+        assert_eq!(other.check(5 * page), Ok(()), "nobody has looked at it meanwhile");
     }
 
     #[test]

@@ -23,6 +23,7 @@
 #![allow(unsafe_code, reason = "memory that hardware reads is behind raw pointers")]
 
 mod batch;
+mod guard;
 mod in_flight;
 mod layout;
 mod memory;
@@ -31,5 +32,5 @@ mod payload;
 pub use batch::{Batch, Slot};
 pub use in_flight::{InFlight, PacketBytes};
 pub use layout::{Layout, Region, RegionError};
-pub use memory::{Memory, MemoryError, Pages};
+pub use memory::{Memory, MemoryError, Pages, Truncated};
 pub use payload::{Chunks, PayloadMut, PayloadWriter};

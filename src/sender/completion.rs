@@ -184,14 +184,23 @@ impl Entry {
     }
 
     fn lose(&mut self, packets: Range<u32>, error: &SendError) {
-        let Self { in_flight, failures, first_cnt, cnt_step, .. } = self;
-        let plan = in_flight.region().plan();
+        let plan = self.in_flight.region().plan().clone();
         for &heap in &plan.heap_of_packet()[packets.start as usize..packets.end as usize] {
-            if let Err(place) = failures.binary_search_by_key(&heap, |failure| failure.heap) {
-                let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
-                let cnt = cnt & plan.flavour().max_value();
-                failures.insert(place, HeapFailure { heap, cnt, error: error.clone() });
+            let known = |failure: &HeapFailure| failure.heap == heap;
+            if !self.failures.iter().rev().any(known) {
+                self.lose_heap(heap, error.clone());
             }
+        }
+    }
+
+    /// Takes note of why a heap did not go out: of the last reason, if there are several.
+    fn lose_heap(&mut self, heap: u32, error: SendError) {
+        let cnt = self.first_cnt.wrapping_add(self.cnt_step.wrapping_mul(u64::from(heap)));
+        let cnt = cnt & self.in_flight.region().plan().flavour().max_value();
+        let failure = HeapFailure { heap, cnt, error };
+        match self.failures.binary_search_by_key(&heap, |failure| failure.heap) {
+            Ok(place) => self.failures[place] = failure,
+            Err(place) => self.failures.insert(place, failure),
         }
     }
 
@@ -200,7 +209,10 @@ impl Entry {
     }
 
     /// Ends the flight, given a way to take the batch back.
-    pub(super) fn complete(self, reclaim: impl FnOnce(InFlight) -> Batch) -> Completion {
+    pub(super) fn complete(mut self, reclaim: impl FnOnce(InFlight) -> Batch) -> Completion {
+        for (heap, error) in self.in_flight.truncated() {
+            self.lose_heap(heap, SendError::Truncated(error));
+        }
         Completion {
             heaps: self.in_flight.heaps(),
             first_cnt: self.first_cnt,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::region::MemoryError;
+use crate::region::{MemoryError, Truncated};
 
 /// Why a source cannot be opened or read.
 #[derive(Debug, Error)]
@@ -33,6 +33,27 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that differs from the first of several.
+    #[error(
+        "{} holds {found}, where {}, the first file, holds {expected}: all must be alike",
+        path.display(), first.display()
+    )]
+    Unlike {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+        /// The first file.
+        first: PathBuf,
+        /// What that holds.
+        expected: String,
+    },
+    /// There are no files at all.
+    #[error("a source needs at least one file")]
+    NoFile,
+    /// A file that has shrunk since it was mapped.
+    #[error(transparent)]
+    Truncated(#[from] Truncated),
     /// Heaps without payload never use a source up.
     #[error("a heap of 0 bytes takes nothing from the source: the heap size must be at least 1")]
     NoPayload,

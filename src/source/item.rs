@@ -43,5 +43,9 @@ pub(super) fn heap_len(items: &[SourceItem]) -> usize {
     items.iter().fold(0, |len, item| len.saturating_add(item.size))
 }
 
+/// Identifier of the timestamp, as in the tutorial of spead2.
+pub const TIMESTAMP_ITEM: u64 = 0x1600;
+/// Identifier of what counts heaps, where that is wanted.
+pub const FRAME_NUMBER_ITEM: u64 = 0x1601;
 /// Identifier of the only item of sources that have but one.
 pub const DEFAULT_ITEM: u64 = 0x3300;

@@ -5,6 +5,7 @@
 //! anything else is written straight into the payload of a batch.
 
 mod error;
+mod files;
 mod item;
 mod mapped;
 mod npy;
@@ -15,7 +16,9 @@ mod raw_file;
 mod reader;
 
 pub use error::SourceError;
-pub use item::{Constant, DEFAULT_ITEM, SourceItem};
+pub use files::Files;
+pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem, TIMESTAMP_ITEM};
+pub use mapped::{MappedHeaps, Place};
 pub use npy::Npy;
 pub(crate) use npy::element_size;
 pub use pack::{
@@ -27,9 +30,9 @@ pub use random::Random;
 pub use raw_file::RawFile;
 pub use reader::Reader;
 
-use std::sync::Arc;
+use std::ops::Range;
 
-use crate::region::{Memory, PayloadMut};
+use crate::region::PayloadMut;
 
 /// Payload, cut into heaps.
 pub trait Source: Send {
@@ -50,18 +53,21 @@ pub trait Source: Send {
     /// How many heaps there are; `None` if there is no end, or none that is known.
     fn heaps(&self) -> Option<u64>;
 
-    /// The memory that all heaps lie in already, if they do: what
-    /// [`Region::allocate`](crate::region::Region::allocate) takes, so that heaps are attached
-    /// rather than filled in.
-    fn memory(&self) -> Option<&Arc<Memory>> {
+    /// Where all heaps lie in memory already, if they do: what
+    /// [`Region::allocate`](crate::region::Region::allocate) and
+    /// [`Batch::attach`](crate::region::Batch::attach) take, so that heaps are attached rather than
+    /// filled in.
+    fn mapped(&self) -> Option<&MappedHeaps> {
         None
     }
 
-    /// Where in [`Source::memory`] a heap starts, in bytes: what
-    /// [`Batch::attach`](crate::region::Batch::attach) takes. `None` if there is no such heap there.
-    fn offset(&self, index: u64) -> Option<usize> {
-        let _ = index;
-        None
+    /// Whether what these heaps were made of is still there, once they were filled in or attached.
+    ///
+    /// # Errors
+    ///
+    /// If a file has shrunk, so that some of them are not what they should be.
+    fn check(&self, heaps: Range<u64>) -> Result<(), SourceError> {
+        self.mapped().map_or(Ok(()), |mapped| mapped.check(heaps))
     }
 
     /// Writes heap `index` to `payload`, which holds [`Source::heap_len`] bytes.
@@ -103,6 +109,8 @@ pub trait Verifier: Send {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::plan::{HeapSpec, PacketSize, Plan};
     use crate::region::{Batch, Layout, Region};

@@ -1,22 +1,20 @@
 //! A numpy array in a file: `.npy`.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use super::mapped::MappedHeaps;
-use super::{DEFAULT_ITEM, Filled, Source, SourceError, SourceItem, Verifier};
+use super::{DEFAULT_ITEM, Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier};
 use crate::region::{Memory, PayloadMut};
 use crate::wire::{Descriptor, Literal, NumpyHeader};
 
 /// A numpy array, mapped: its leading axis counts heaps, and the rest is the shape of their item.
 ///
-/// Nobody may truncate the file while it is sent: pages that are gone raise `SIGBUS`, see mmap(2).
+/// Should the file be truncated while it is sent, [`Source::check`] tells.
 ///
 /// Source: NEP 1, *A Simple File Format for NumPy Arrays*, and `numpy.lib.format`, versions 1 to 3.
 #[derive(Clone, Debug)]
 pub struct Npy {
     items: Vec<SourceItem>,
-    heaps: MappedHeaps,
+    pub(super) heaps: MappedHeaps,
 }
 
 impl Npy {
@@ -41,7 +39,7 @@ impl Npy {
             ))
         };
         let heaps = MappedHeaps::new(memory, array.start, heap_len, array.heaps)
-            .filter(|mapped| mapped.heaps() == array.heaps)
+            .filter(|mapped| mapped.heaps() == Some(array.heaps))
             .ok_or_else(too_short)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Receivers decode nothing but ASCII.
@@ -57,15 +55,11 @@ impl Source for Npy {
     }
 
     fn heaps(&self) -> Option<u64> {
-        Some(self.heaps.heaps())
+        self.heaps.heaps()
     }
 
-    fn memory(&self) -> Option<&Arc<Memory>> {
-        Some(self.heaps.memory())
-    }
-
-    fn offset(&self, index: u64) -> Option<usize> {
-        self.heaps.offset(index)
+    fn mapped(&self) -> Option<&MappedHeaps> {
+        Some(&self.heaps)
     }
 
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
@@ -276,9 +270,8 @@ mod tests {
         assert_eq!((npy.heaps(), npy.heap_len()), (Some(2), 48));
         let expected: Vec<u8> = (12..24).flat_map(|n| (n as f32).to_le_bytes()).collect();
         assert_eq!(filled(&mut npy, 1, 64), (Filled::Whole, expected.clone()));
-        let offset = npy.offset(1).unwrap();
-        assert_eq!(npy.memory().unwrap().file_bytes(offset, 48), Some(&expected[..]));
-        assert_eq!(npy.offset(2), None);
+        let mapped = npy.mapped().unwrap();
+        assert_eq!((mapped.heap(1), mapped.heap(2)), (Some(&expected[..]), None));
     }
 
     #[test]

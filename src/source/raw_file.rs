@@ -1,19 +1,17 @@
 //! A file of bytes, cut into heaps.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use super::mapped::MappedHeaps;
-use super::{Filled, Source, SourceError, SourceItem, Verifier, item};
+use super::{Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier, item};
 use crate::region::{Memory, PayloadMut};
 
 /// A file, mapped, cut into heaps from its start.
 ///
-/// Nobody may truncate it while it is sent: pages that are gone raise `SIGBUS`, see mmap(2).
+/// Should it be truncated while it is sent, [`Source::check`] tells.
 #[derive(Clone, Debug)]
 pub struct RawFile {
     items: Vec<SourceItem>,
-    heaps: MappedHeaps,
+    pub(super) heaps: MappedHeaps,
     rest: u64,
 }
 
@@ -57,15 +55,11 @@ impl Source for RawFile {
     }
 
     fn heaps(&self) -> Option<u64> {
-        Some(self.heaps.heaps())
+        self.heaps.heaps()
     }
 
-    fn memory(&self) -> Option<&Arc<Memory>> {
-        Some(self.heaps.memory())
-    }
-
-    fn offset(&self, index: u64) -> Option<usize> {
-        self.heaps.offset(index)
+    fn mapped(&self) -> Option<&MappedHeaps> {
+        Some(&self.heaps)
     }
 
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
@@ -96,9 +90,8 @@ mod tests {
         let bytes = std::fs::read(file.path()).unwrap();
         let mut source = RawFile::open(file.path(), vec![SourceItem::bytes(5000)]).unwrap();
         assert_eq!((source.heaps(), source.rest(), source.heap_len()), (Some(2), 17, 5000));
-        assert_eq!((source.offset(1), source.offset(2)), (Some(5000), None));
-        let mapped = source.memory().unwrap().file_bytes(5000, 5000);
-        assert_eq!(mapped, Some(&bytes[5000..10000]));
+        let mapped = source.mapped().unwrap();
+        assert_eq!((mapped.heap(1), mapped.heap(2)), (Some(&bytes[5000..10000]), None));
         assert_eq!(filled(&mut source, 1, 1472), (Filled::Whole, bytes[5000..10000].to_vec()));
         assert_eq!(filled(&mut source, 2, 1472).0, Filled::End);
         let verifier = source.verifier().unwrap();

@@ -7,15 +7,15 @@ mod interval;
 mod sample;
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::ops::Range;
 
 pub use encoder::{Encoder, Loss};
 pub use format::{PackFormat, UnknownFormat};
 pub use interval::{Interval, InvalidInterval};
 pub use sample::SampleType;
 
-use super::{Constant, Filled, Source, SourceError, SourceItem, Verifier};
-use crate::region::{Memory, PayloadMut};
+use super::{Constant, Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier};
+use crate::region::PayloadMut;
 use crate::wire::{Descriptor, Field};
 
 /// A source whose samples are packed while heaps are filled in.
@@ -32,11 +32,7 @@ pub struct Packed {
 /// The heaps of a source as they lie in memory, and what packs them.
 #[derive(Clone)]
 struct Heaps {
-    memory: Arc<Memory>,
-    /// Where each heap starts: the first, and bytes from one to the next.
-    start: usize,
-    stride: usize,
-    count: u64,
+    mapped: MappedHeaps,
     encoder: Encoder,
 }
 
@@ -56,9 +52,7 @@ impl Packed {
         interval: Option<Interval>,
     ) -> Result<Self, SourceError> {
         let wrong = |reason: &str| SourceError::Unpackable { reason: reason.into() };
-        let ([item], Some(memory), Some(start), Some(count)) =
-            (source.items(), source.memory(), source.offset(0), source.heaps())
-        else {
+        let ([item], Some(mapped)) = (source.items(), source.mapped()) else {
             return Err(wrong(
                 "its heaps are not arrays in a file: give a .npy file, or a raw file and its only \
                  item",
@@ -74,7 +68,7 @@ impl Packed {
                  floats of 16 to 64, such as '<f4'"
             ))
         })?;
-        let heap = memory.file_bytes(start, item.size).ok_or_else(|| wrong("it has no heap"))?;
+        let heap = mapped.heap(0).ok_or_else(|| wrong("it has no heap"))?;
         let interval = match interval {
             Some(interval) => interval,
             None if format.is_float() => Interval::UNIT,
@@ -92,7 +86,7 @@ impl Packed {
                 constant(OFFSET_ITEM, "offset", "value of integer 0", interval.low()),
             ],
         };
-        let heaps = Heaps { memory: memory.clone(), start, stride: item.size, count, encoder };
+        let heaps = Heaps { mapped: mapped.clone(), encoder };
         Ok(Self { heaps, items: [packed], constants, loss: Loss::default() })
     }
 
@@ -112,11 +106,15 @@ impl Source for Packed {
     }
 
     fn heaps(&self) -> Option<u64> {
-        Some(self.heaps.count)
+        self.heaps.mapped.heaps()
+    }
+
+    fn check(&self, heaps: Range<u64>) -> Result<(), SourceError> {
+        self.heaps.mapped.check(heaps)
     }
 
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
-        let Some(heap) = self.heaps.heap(index) else { return Ok(Filled::End) };
+        let Some(heap) = self.heaps.mapped.heap(index) else { return Ok(Filled::End) };
         let loss = self
             .heaps
             .encoder
@@ -143,18 +141,10 @@ impl Source for Packed {
     }
 }
 
-impl Heaps {
-    fn heap(&self, index: u64) -> Option<&[u8]> {
-        let offset = usize::try_from(index).ok()?.checked_mul(self.stride)?;
-        (index < self.count)
-            .then(|| self.memory.file_bytes(self.start.checked_add(offset)?, self.stride))?
-    }
-}
-
 impl Verifier for Heaps {
     fn matches(&self, index: u64, payload: &[u8]) -> bool {
         let mut expected = Same { rest: payload };
-        self.heap(index).is_some_and(|heap| self.encoder.encode(heap, &mut expected).is_ok())
+        self.mapped.heap(index).is_some_and(|heap| self.encoder.encode(heap, &mut expected).is_ok())
             && expected.rest.is_empty()
     }
 }

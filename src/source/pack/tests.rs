@@ -33,7 +33,7 @@ fn the_first_heap_gives_the_range_and_later_ones_are_clipped() {
     let mut packed = Packed::new(&source, PackFormat::U16, None).unwrap();
     assert_eq!(packed.interval(), Interval::new(0.0, 999.0).unwrap());
     assert_eq!((packed.heaps(), packed.heap_len()), (Some(2), 2000));
-    assert!(packed.memory().is_none(), "there is nothing to attach");
+    assert!(packed.mapped().is_none(), "there is nothing to attach");
     let (whole, first) = filled(&mut packed, 0, 1472);
     assert_eq!(whole, Filled::Whole);
     let expected: Vec<u16> =
