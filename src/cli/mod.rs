@@ -12,6 +12,7 @@ mod args;
 mod bench;
 mod devices;
 mod exit;
+mod manual;
 mod plan;
 mod progress;
 mod recv;
@@ -40,6 +41,8 @@ pub fn run() -> ExitCode {
         Command::Plan(arguments) => plan::run(arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::page(&arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");

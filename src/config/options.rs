@@ -137,7 +137,8 @@ pub struct HeapOptions {
     #[arg(
         id = "heap.items",
         long = "items",
-        help = "Items of a heap, such as adc_x:i8[4096],0x3400=w:<f4[16x2], in place of --heap-size",
+        help = "Items of a heap, such as adc_x:i8[4096],0x3400=w:<f4[16x2], in place of --heap-size [default: \
+                one of --heap-size]",
         value_name = "[ID=]NAME:TYPE[DIMS]",
         value_delimiter = ','
     )]
@@ -287,7 +288,7 @@ pub struct BackendOptions {
     #[serde(with = "choice")]
     pub zerocopy: Option<ZeroCopy>,
 
-    /// Capture file to write, with --backend pcap
+    /// Capture file to write, with --backend pcap [default: none; pcap needs one]
     #[arg(id = "backend.pcap", long = "pcap", value_name = "FILE")]
     pub pcap: Option<String>,
 }
