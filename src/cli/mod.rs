@@ -13,6 +13,8 @@ mod bench;
 mod devices;
 mod exit;
 mod manual;
+mod monitor;
+mod nic;
 mod plan;
 mod progress;
 mod recv;

@@ -2,6 +2,8 @@
 //!
 //! The id of every flag is its key in the file, `section.key`.
 
+use std::net::SocketAddr;
+
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,9 @@ pub struct Options {
     /// The way onto the wire.
     #[command(flatten)]
     pub backend: BackendOptions,
+    /// What is said while the stream runs.
+    #[command(flatten)]
+    pub monitor: MonitorOptions,
 }
 
 /// The section `[stream]`.
@@ -293,6 +298,22 @@ pub struct BackendOptions {
     pub pcap: Option<String>,
 }
 
+/// The section `[monitor]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Monitoring")]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorOptions {
+    /// Seconds between lines of the log that say how the stream goes, which -v shows; 0 for none [default: 1]
+    #[arg(id = "monitor.log_interval", long = "log-interval", value_name = "SECONDS")]
+    #[serde(deserialize_with = "number")]
+    pub log_interval: Option<u32>,
+
+    /// Serve figures of the stream to Prometheus, at http://ADDR:PORT/metrics [default: off]
+    #[arg(id = "monitor.metrics", long = "metrics", value_name = "ADDR:PORT")]
+    #[serde(with = "text")]
+    pub metrics: Option<SocketAddr>,
+}
+
 /// Where descriptors travel.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DescriptorPlacement {
@@ -404,6 +425,10 @@ impl Options {
                 mode: self.pacing.mode.or(other.pacing.mode),
             },
             backend: self.backend.or(other.backend),
+            monitor: MonitorOptions {
+                log_interval: self.monitor.log_interval.or(other.monitor.log_interval),
+                metrics: self.monitor.metrics.or(other.monitor.metrics),
+            },
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{
     BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig, BatchOptions, Config,
     ConfigError, Endpoint, HeapConfig, HeapContent, HeapOptions, Host, Interface, Item, Key,
-    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Size,
-    SourceKind, SourceOptions, StreamConfig, StreamOptions,
+    MonitorConfig, MonitorOptions, Options, PacingConfig, PacingMode, PacingOptions, PackConfig,
+    PacketSize, Rate, Size, SourceKind, SourceOptions, StreamConfig, StreamOptions,
 };
 use crate::wire::ethernet::Vlan;
 use crate::wire::{Flavour, MIN_PACKET_SIZE};
@@ -26,7 +26,8 @@ impl Config {
         let batch = batch(&options.batch, &stream, heap.count, heap_bytes)?;
         let pacing = pacing(&options.pacing)?;
         let backend = backend(options.backend, &stream)?;
-        Ok(Self { stream, heap, source, pack, batch, pacing, backend })
+        let monitor = monitor(&options.monitor);
+        Ok(Self { stream, heap, source, pack, batch, pacing, backend, monitor })
     }
 
     /// Whether udp can do all that is asked: [`Config::from_options`] sees to it where udp is named,
@@ -322,6 +323,14 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
     })
 }
 
+fn monitor(options: &MonitorOptions) -> MonitorConfig {
+    let seconds = options.log_interval.unwrap_or(LOG_INTERVAL_DEFAULT);
+    MonitorConfig {
+        log_interval: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+        metrics: options.metrics,
+    }
+}
+
 /// What changes the bytes on the wire is refused; which device sends them, and how it is waited for,
 /// is of no account where there is none, so that one file serves a lab and its CI.
 fn served_by_udp(stream: &StreamConfig) -> Result<(), ConfigError> {
@@ -345,7 +354,7 @@ fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
 impl From<&Config> for Options {
     /// The options that resolve to this configuration.
     fn from(config: &Config) -> Self {
-        let Config { stream, heap, source, pack, batch, pacing, backend } = config.clone();
+        let Config { stream, heap, source, pack, batch, pacing, backend, monitor } = config.clone();
         let (size, items) = match heap.content {
             HeapContent::Size(size) => (Some(size), None),
             HeapContent::Items(items) => (None, Some(items.into_iter().map(Into::into).collect())),
@@ -404,6 +413,10 @@ impl From<&Config> for Options {
                 zerocopy: Some(backend.zerocopy),
                 pcap,
             },
+            monitor: MonitorOptions {
+                log_interval: Some(monitor.log_interval.map_or(0, |it| it.as_secs() as u32)),
+                metrics: monitor.metrics,
+            },
         }
     }
 }
@@ -437,6 +450,7 @@ const PCAP: Key = Key("backend.pcap");
 /// 65,536 heaps of 8 KiB: half a gibibyte.
 const HEAPS_DEFAULT: u64 = 65_536;
 const HEAP_SIZE_DEFAULT: Size = Size::from_bytes(8 << 10);
+const LOG_INTERVAL_DEFAULT: u32 = 1;
 const IN_FLIGHT_DEFAULT: u32 = 2;
 const BURST_DEFAULT: Size = Size::from_bytes(64 << 10);
 
