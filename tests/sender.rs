@@ -27,6 +27,9 @@ proptest! {
         for &heaps in &case.submissions {
             run.submit(heaps);
         }
+        if case.gives_up {
+            run.sender.give_up();
+        }
         while let Some(completion) = run.sender.wait() {
             run.complete(completion);
         }
@@ -52,7 +55,14 @@ proptest! {
             }
             *sent.entry(cnt).or_default() += packet.payload().len();
         }
-        let broken = case.faults.contains(&Fault::Break);
+        // Each heap is in one completion, and each completion in one count.
+        let failed = run.heaps.values().filter(|heap| heap.failed == Some(true)).count() as u64;
+        prop_assert_eq!(run.sent + failed, run.submitted);
+        prop_assert_eq!(run.heaps.len() as u64, run.submitted);
+        let refused = case.submissions.len() as u64 - run.accepted;
+        prop_assert!(refused == 0 || run.sender.failure().is_some());
+
+        let broken = case.faults.contains(&Fault::Break) || case.gives_up;
         let held = case.faults.iter().any(|fault| matches!(fault, Fault::Hold(_)));
         for (cnt, heap) in &run.heaps {
             let whole = sent.get(cnt) == Some(&heap.payload.len());
@@ -76,6 +86,10 @@ struct Run<'a> {
     heaps: HashMap<u64, Heap>,
     /// Heap cnt and payload offset of each packet submitted, in order.
     packets: Vec<(u64, usize)>,
+    /// Batches that the sender took, their heaps, and those of them that it says were sent.
+    accepted: u64,
+    submitted: u64,
+    sent: u64,
 }
 
 struct Heap {
@@ -101,7 +115,9 @@ impl<'a> Run<'a> {
         });
         let plan = Arc::new(plan.build().unwrap());
         let idle = sender.allocate(&plan, case.layout, case.batches, Vec::new()).unwrap();
-        Self { case, sender, plan, idle, heaps: HashMap::new(), packets: Vec::new() }
+        let (accepted, submitted, sent) = (0, 0, 0);
+        let (heaps, packets) = (HashMap::new(), Vec::new());
+        Self { case, sender, plan, idle, heaps, packets, accepted, submitted, sent }
     }
 
     fn submit(&mut self, heaps: u32) {
@@ -127,6 +143,8 @@ impl<'a> Run<'a> {
         }
         match self.sender.submit_first(batch, heaps) {
             Ok(()) => {
+                self.accepted += 1;
+                self.submitted += u64::from(heaps);
                 let packets = self.plan.packets().iter().filter(|packet| packet.heap < heaps);
                 self.packets
                     .extend(packets.map(|packet| (cnt(packet.heap), packet.payload_offset)));
@@ -146,7 +164,8 @@ impl<'a> Run<'a> {
         let Completion { batch, heaps, first_cnt, failures, .. } = &completion;
         assert_eq!(completion.sent() as usize + failures.len(), *heaps as usize);
         assert!(failures.is_sorted_by(|a, b| a.heap < b.heap), "{failures:?}");
-        assert!(failures.iter().all(|failure| failure.error == SendError::Injected));
+        let known = [SendError::Injected, SendError::Closed];
+        assert!(failures.iter().all(|failure| known.contains(&failure.error)));
         for heap in 0..*heaps {
             let cnt = first_cnt + self.case.cnt_step * u64::from(heap);
             let failure = failures.iter().find(|failure| failure.heap == heap);
@@ -155,6 +174,7 @@ impl<'a> Run<'a> {
             assert_eq!(failed.replace(failure.is_some()), None, "heap {cnt} came back twice");
         }
         assert_eq!(batch.heaps(), self.plan.heaps());
+        self.sent += u64::from(completion.sent());
         self.idle.push(completion.batch);
     }
 }
@@ -173,6 +193,8 @@ struct Case {
     cnt_start: u64,
     cnt_step: u64,
     rate: Option<Rate>,
+    /// The sender lets go of the backend with batches in flight.
+    gives_up: bool,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -204,7 +226,7 @@ fn cases() -> impl Strategy<Value = Case> {
         (1_u32..4, prop_oneof![1_u32..10, Just(u32::MAX)]),
         (prop::collection::vec(1_u32..8, 1..8), faults),
         (0_u64..1000, 1_u64..5),
-        prop::option::of(rate),
+        (prop::option::of(rate), prop::bool::weighted(0.2)),
     )
         .prop_map(
             |(
@@ -212,7 +234,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 (batches, max_in_flight),
                 (submissions, faults),
                 (cnt_start, cnt_step),
-                rate,
+                (rate, gives_up),
             )| Case {
                 sizes,
                 order,
@@ -225,6 +247,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 cnt_start,
                 cnt_step,
                 rate,
+                gives_up,
             },
         )
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 use doorbell::config::{Config, Endpoint, Interface, Options, Size};
 
 use super::bench::SinkKind;
@@ -38,6 +39,26 @@ pub enum Command {
     /// Measure how fast heaps of which size go out, beside what the kernel takes at most
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArguments),
+    /// Print completions of commands and flags, for a shell to read
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArguments),
+    /// Print a manual page: of the program, or of one of its commands
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// Whose completions
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArguments {
+    /// Of which command [default: of the program]
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -65,11 +86,11 @@ pub struct RecvArguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7148")]
     pub from: Vec<Endpoint>,
 
-    /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean
+    /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean [default: by route]
     #[arg(long, value_name = "NAME|ADDR")]
     pub interface: Option<Interface>,
 
-    /// End after this many heaps with data
+    /// End after this many heaps with data [default: at the stop heap]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub heaps: Option<u64>,
 
@@ -77,11 +98,11 @@ pub struct RecvArguments {
     #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
     pub verify: Verify,
 
-    /// Stack the frames of one item, heap by heap, in one numpy file
+    /// Stack the frames of one item, heap by heap, in one numpy file [default: none]
     #[arg(long, value_name = "OUT.npy", conflicts_with = "write_dir")]
     pub write: Option<PathBuf>,
 
-    /// Store the frame of each heap in a file of its own, frame-CNT.npy
+    /// Store the frame of each heap in a file of its own, frame-CNT.npy [default: nowhere]
     #[arg(long, value_name = "DIR")]
     pub write_dir: Option<PathBuf>,
 
@@ -93,7 +114,7 @@ pub struct RecvArguments {
     #[arg(long)]
     pub scale: bool,
 
-    /// Show the last frame as a picture of 8 bits, HDR through a tone curve
+    /// Show the last frame as a picture of 8 bits, HDR through a tone curve [default: none]
     #[arg(long, value_name = "OUT.png")]
     pub preview: Option<PathBuf>,
 
@@ -208,7 +229,7 @@ pub struct BenchArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Draw the throughput into this file
+    /// Draw the throughput into this file [default: none]
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 }
@@ -230,7 +251,7 @@ pub enum BenchLayout {
 /// What to send.
 #[derive(Debug, Args)]
 pub struct What {
-    /// Configuration; flags override what it says
+    /// Configuration; flags override what it says [default: flags alone]
     #[arg(value_name = "CONFIG.toml")]
     file: Option<PathBuf>,
 
@@ -257,6 +278,17 @@ Examples:
   doorbell send --to 239.1.0.0+3:7148 --rate 10Gb/s  four substreams, one rate
   doorbell send --to host:7148 --source frames.npy   an array, a heap for each of its first axis
   doorbell send --to host:7148 --backend pcap --pcap stream.pcap";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  doorbell completions bash > ~/.local/share/bash-completion/completions/doorbell
+  doorbell completions zsh > ~/.zfunc/_doorbell          in a directory of $fpath
+  doorbell completions fish > ~/.config/fish/completions/doorbell.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  doorbell man > doorbell.1
+  doorbell man send | man -l -";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:

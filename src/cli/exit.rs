@@ -31,6 +31,14 @@ pub enum Failure {
     /// The receiver on loopback cannot be opened.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
+    /// Figures cannot be served.
+    #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
+    Metrics {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The backend refuses a setting.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -44,7 +52,11 @@ impl Failure {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Source(SourceError::Truncated(_)) => HEAPS_FAILED,
-            Self::Usage(_) | Self::Config(_) | Self::Plan(_) | Self::Source(_) => USAGE,
+            Self::Usage(_)
+            | Self::Config(_)
+            | Self::Plan(_)
+            | Self::Source(_)
+            | Self::Metrics { .. } => USAGE,
             Self::Open(_) | Self::Receive(_) | Self::Send(_) | Self::Allocate(_) => BACKEND,
         })
     }

@@ -13,6 +13,9 @@ mod bench;
 mod devices;
 mod exit;
 mod frame_clock;
+mod manual;
+mod monitor;
+mod nic;
 mod pipe;
 mod plan;
 mod progress;
@@ -42,6 +45,8 @@ pub fn run() -> ExitCode {
         Command::Plan(arguments) => plan::run(arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::page(&arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");

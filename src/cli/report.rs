@@ -10,6 +10,7 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 
+use super::nic::DeviceCounters;
 use super::plural;
 
 /// What became of a stream. Serialised, it is the last line of `send --json`.
@@ -23,6 +24,9 @@ pub struct Report {
     pub heaps: u64,
     /// Those of them that did not go out whole.
     pub heaps_failed: u64,
+    /// Data heaps that were to be sent and never were submitted: the backend had failed, the source had
+    /// ended, or the program was interrupted. `heaps` does not count them.
+    pub heaps_unsubmitted: u64,
     /// Bytes of payload in the heaps that went out whole.
     pub payload_bytes: u64,
     /// Bytes of all packets, with Ethernet, IP and UDP headers.
@@ -65,6 +69,9 @@ pub struct Report {
     pub zerocopy_copied: u64,
     /// Times that the backend had no room.
     pub waits: u64,
+    /// What the device says that it sent meanwhile, for this program and all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceCounters>,
     /// What the receiver on loopback got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<Received>,
@@ -142,6 +149,12 @@ impl Report {
         }
         if self.heaps_failed > 0 {
             say!("failed    {} heaps did not go out whole", HumanCount(self.heaps_failed));
+        }
+        if self.heaps_unsubmitted > 0 {
+            say!("          {} never were submitted", plural(self.heaps_unsubmitted, "heap"));
+        }
+        if let Some(device) = &self.device {
+            say!("device    {device}");
         }
         let Some(received) = &self.received else { return };
         if self.is_success() {

@@ -16,12 +16,14 @@ use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
 use doorbell::source::{FRAME_NUMBER_ITEM, Filled, SourceError, TIMESTAMP_ITEM};
 use indicatif::HumanBytes;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::frame_clock::FrameClock;
+use super::monitor::{Figures, Monitor};
+use super::nic::Nic;
 use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
@@ -49,8 +51,12 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         let arrivals = arrivals.clone();
         backend = Box::new(Gate::new(backend, *window, move || arrivals.packets()));
     }
-    let mut run = Run::new(stream, Sender::new(backend), arguments.quiet, interrupted)?;
+    let monitor = Monitor::start(&stream.config.monitor)?;
+    let mut run = Run::new(stream, Sender::new(backend), arguments.quiet, interrupted, monitor)?;
+    let nic = Nic::of(&run.stream);
+    let before = nic.as_ref().and_then(Nic::counters);
     let outcome = run.send();
+    run.report.device = nic.as_ref().zip(before).and_then(|(nic, before)| nic.since(&before));
     let sent = run.report.heaps - run.report.heaps_failed;
     run.report.received = listener.map(|listener| listener.finish(sent));
     run.progress.finish();
@@ -64,7 +70,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     outcome?;
     Ok(if run.interrupted.load(Ordering::Relaxed) {
         ExitCode::from(INTERRUPTED)
-    } else if run.report.is_success() && run.others_failed == 0 {
+    } else if run.report.is_success() && run.others_failed == 0 && run.sender.failure().is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(HEAPS_FAILED)
@@ -89,15 +95,24 @@ fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
     Ok("software")
 }
 
-/// A flag that SIGINT and SIGTERM raise. A second one ends the program at once.
+/// A flag that SIGINT, SIGTERM and SIGHUP raise. A second one ends the program at once.
 pub(super) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
     let raised = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    // What nohup(1) has set stays: whoever closes the terminal does not end the stream.
+    let hangup = (!ignores_hangup()).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         flag::register_conditional_default(signal, raised.clone())
             .and_then(|_| flag::register(signal, raised.clone()))
             .map_err(|error| Failure::Usage(format!("cannot handle signals: {error}")))?;
     }
     Ok(raised)
+}
+
+/// Whether SIGHUP was ignored before the program began: bit 0 of `SigIgn`, proc_pid_status(5).
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 != 0)
 }
 
 fn announce(stream: &Stream, embedded: bool) {
@@ -173,6 +188,7 @@ struct Run {
     others_failed: u64,
     /// Bytes of SPEAD submitted.
     spead_bytes: u64,
+    monitor: Monitor,
 }
 
 impl Run {
@@ -181,6 +197,7 @@ impl Run {
         mut sender: Sender,
         quiet: bool,
         interrupted: Arc<AtomicBool>,
+        monitor: Monitor,
     ) -> Result<Self, Failure> {
         let stream_config = &stream.config.stream;
         sender.number_heaps(stream_config.cnt_start, stream_config.cnt_step);
@@ -203,6 +220,7 @@ impl Run {
             reason: stream.way.reason.clone(),
             heaps: 0,
             heaps_failed: 0,
+            heaps_unsubmitted: 0,
             payload_bytes: 0,
             wire_bytes: 0,
             packets: 0,
@@ -227,6 +245,7 @@ impl Run {
             zerocopy_messages: 0,
             zerocopy_copied: 0,
             waits: 0,
+            device: None,
             received: None,
         };
         let progress = Progress::new(stream.heaps, stream.source.heap_len() as u64, quiet);
@@ -245,6 +264,7 @@ impl Run {
             stop,
             others_failed: 0,
             spead_bytes: 0,
+            monitor,
         })
     }
 
@@ -253,18 +273,19 @@ impl Run {
         let cost = Cost::now();
         let begin = Instant::now();
         let outcome = self.send_data();
-        if let Some(total) = self.stream.heaps
-            && self.report.heaps < total
-            && outcome.is_ok()
-            && !self.interrupted.load(Ordering::Relaxed)
-        {
-            tracing::warn!("the source ended after {} of {total} heaps", self.report.heaps);
+        let missing = self.stream.heaps.map_or(0, |total| total - self.report.heaps);
+        self.report.heaps_unsubmitted = missing;
+        if missing > 0 && outcome.is_ok() && !self.interrupted.load(Ordering::Relaxed) {
+            match self.sender.failure() {
+                Some(error) => tracing::error!("{missing} heaps were not submitted: {error}"),
+                None => tracing::warn!("the source ended {missing} heaps early"),
+            }
         }
         if let Some(stop) = self.stop.take() {
             let heaps = stop.heaps();
             self.submit(stop, heaps);
         }
-        while let Some(completion) = self.sender.wait() {
+        while let Some(completion) = self.next_completion(true) {
             self.account(completion);
         }
         let counters = self.sender.counters();
@@ -345,10 +366,37 @@ impl Run {
     /// A data batch to fill: one that is idle, else the next that is done.
     fn idle_batch(&mut self) -> Option<Batch> {
         while self.idle.is_empty() {
-            let completion = self.sender.wait()?;
+            let completion = self.next_completion(false)?;
             self.account(completion);
         }
         self.idle.pop()
+    }
+
+    /// The next batch that is done; `None` if none is in flight. If this is to be the `end` of the
+    /// stream, batches of which nothing goes any more are given up after [`DRAIN`].
+    fn next_completion(&mut self, end: bool) -> Option<Completion> {
+        let (mut since, mut packets) = (Instant::now(), self.sender.counters().packets);
+        // A rate may be so low that a burst of it takes longer.
+        let burst = self.stream.config.pacing.rate.map_or(0.0, |rate| {
+            let largest = f64::from(rate.burst).max(self.report.packet_size as f64);
+            largest * 8.0 / rate.bits_per_second as f64
+        });
+        let patience = DRAIN + Duration::try_from_secs_f64(burst).unwrap_or(Duration::MAX / 2);
+        while self.sender.in_flight() > 0 {
+            if let Some(completion) = self.sender.poll() {
+                return Some(completion);
+            }
+            self.sender.idle(LONGEST_WAIT);
+            let ending = end || self.interrupted.load(Ordering::Relaxed);
+            let posted = self.sender.counters().packets;
+            if posted != packets || !ending {
+                (since, packets) = (Instant::now(), posted);
+            } else if since.elapsed() >= patience {
+                tracing::error!("nothing goes any more: what is in flight is given up");
+                self.sender.give_up();
+            }
+        }
+        None
     }
 
     fn submit(&mut self, batch: Batch, heaps: u32) {
@@ -390,8 +438,22 @@ impl Run {
             let heap_len = self.stream.source.heap_len() as u64;
             self.report.payload_bytes += u64::from(completion.sent()) * heap_len;
         }
+        self.monitor.update(|| self.figures());
         if region == self.data {
             self.idle.push(completion.batch);
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let counters = self.sender.counters();
+        Figures {
+            heaps: self.report.heaps,
+            heaps_failed: self.report.heaps_failed,
+            payload_bytes: self.report.payload_bytes,
+            wire_bytes: self.spead_bytes
+                + counters.packets * u64::from(self.sender.caps().overhead as u32),
+            in_flight: self.sender.in_flight() as u64,
+            counters,
         }
     }
 
@@ -413,5 +475,9 @@ const LONGEST_REST: Duration = Duration::from_millis(50);
 const SHORT_REST: Duration = Duration::from_millis(1);
 /// Any free port of 127.0.0.1.
 const ANY_PORT: SocketAddr = SocketAddr::new(LOOPBACK.ip(), 0);
+/// How long a stream that ends waits while nothing of it goes.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long a wait blocks before it looks around.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// Asked for; the kernel may grant less.
 const RECEIVE_BUFFER: usize = 64 << 20;

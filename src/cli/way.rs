@@ -134,6 +134,14 @@ impl Way {
         }
     }
 
+    /// The RDMA device and its port, if the way is through one.
+    pub fn rdma_port(&self) -> Option<(&str, u8)> {
+        match &self.kind {
+            Kind::Verbs(config) => Some((&config.device, config.port)),
+            _ => None,
+        }
+    }
+
     /// Opens the backend, for at most so many packets in flight.
     pub fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
         Ok(match &self.kind {

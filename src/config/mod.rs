@@ -34,7 +34,7 @@ mod tests;
 mod units;
 mod value;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
     BackendKind, BackendOptions, BatchOptions, CompletionKind, DescriptorPlacement, HeapOptions,
-    LayoutKind, Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
+    LayoutKind, MonitorOptions, Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
 };
 pub use pack::{PackConfig, PackRange};
 pub use packet_size::PacketSize;
@@ -83,6 +83,18 @@ pub struct Config {
     pub backend: BackendConfig,
     /// Items that are the same in every heap.
     pub constants: Vec<ConstantItem>,
+    /// What is said while the stream runs.
+    pub monitor: MonitorConfig,
+}
+
+/// What is said while the stream runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MonitorConfig {
+    /// Time between lines of the log that say how the stream goes; `None` for no such lines.
+    pub log_interval: Option<Duration>,
+    /// Where figures are served to Prometheus; `None` if they are not.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Where the stream goes and what its packets look like.

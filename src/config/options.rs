@@ -2,6 +2,8 @@
 //!
 //! The id of every flag is its key in the file, `section.key`.
 
+use std::net::SocketAddr;
+
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,9 @@ pub struct Options {
     /// The way onto the wire.
     #[command(flatten)]
     pub backend: BackendOptions,
+    /// What is said while the stream runs.
+    #[command(flatten)]
+    pub monitor: MonitorOptions,
     /// Items that are the same in every heap: `[[item]]`, in a file alone.
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -144,7 +149,8 @@ pub struct HeapOptions {
     #[arg(
         id = "heap.items",
         long = "items",
-        help = "Items of a heap, such as adc_x:i8[4096],0x3400=w:<f4[16x2], in place of --heap-size",
+        help = "Items of a heap, such as adc_x:i8[4096],0x3400=w:<f4[16x2], in place of --heap-size [default: \
+                one of --heap-size]",
         value_name = "[ID=]NAME:TYPE[DIMS]",
         value_delimiter = ','
     )]
@@ -330,9 +336,25 @@ pub struct BackendOptions {
     #[serde(with = "choice")]
     pub zerocopy: Option<ZeroCopy>,
 
-    /// Capture file to write, with --backend pcap
+    /// Capture file to write, with --backend pcap [default: none; pcap needs one]
     #[arg(id = "backend.pcap", long = "pcap", value_name = "FILE")]
     pub pcap: Option<String>,
+}
+
+/// The section `[monitor]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Monitoring")]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorOptions {
+    /// Seconds between lines of the log that say how the stream goes, which -v shows; 0 for none [default: 1]
+    #[arg(id = "monitor.log_interval", long = "log-interval", value_name = "SECONDS")]
+    #[serde(deserialize_with = "number")]
+    pub log_interval: Option<u32>,
+
+    /// Serve figures of the stream to Prometheus, at http://ADDR:PORT/metrics [default: off]
+    #[arg(id = "monitor.metrics", long = "metrics", value_name = "ADDR:PORT")]
+    #[serde(with = "text")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Where descriptors travel.
@@ -451,6 +473,10 @@ impl Options {
             },
             backend: self.backend.or(other.backend),
             item: if self.item.is_empty() { other.item } else { self.item },
+            monitor: MonitorOptions {
+                log_interval: self.monitor.log_interval.or(other.monitor.log_interval),
+                metrics: self.monitor.metrics.or(other.monitor.metrics),
+            },
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{
     ArrayType, BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig,
     BatchOptions, Config, ConfigError, ConstantItem, Endpoint, HeapConfig, HeapContent,
-    HeapOptions, Host, Interface, InvalidValue, Item, ItemSpec, Key, Options, PacingConfig,
-    PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat, Size, SourceKind,
-    SourceOptions, StreamConfig, StreamOptions,
+    HeapOptions, Host, Interface, InvalidValue, Item, ItemSpec, Key, MonitorConfig, MonitorOptions,
+    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat, Size,
+    SourceKind, SourceOptions, StreamConfig, StreamOptions,
 };
 use crate::wire::ethernet::Vlan;
 use crate::wire::{Flavour, MIN_PACKET_SIZE};
@@ -40,6 +40,7 @@ impl Config {
         }
         let batch = batch(&batch_options, &stream, heap.count, heap_bytes)?;
         let backend = backend(options.backend, &stream)?;
+        let monitor = monitor(&options.monitor);
         Ok(Self {
             stream,
             heap,
@@ -49,6 +50,7 @@ impl Config {
             batch,
             pacing,
             backend,
+            monitor,
             constants: options.item,
         })
     }
@@ -388,6 +390,14 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
     })
 }
 
+fn monitor(options: &MonitorOptions) -> MonitorConfig {
+    let seconds = options.log_interval.unwrap_or(LOG_INTERVAL_DEFAULT);
+    MonitorConfig {
+        log_interval: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+        metrics: options.metrics,
+    }
+}
+
 /// What changes the bytes on the wire is refused; which device sends them, and how it is waited for,
 /// is of no account where there is none, so that one file serves a lab and its CI.
 fn served_by_udp(stream: &StreamConfig) -> Result<(), ConfigError> {
@@ -411,8 +421,18 @@ fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
 impl From<&Config> for Options {
     /// The options that resolve to this configuration.
     fn from(config: &Config) -> Self {
-        let Config { stream, heap, source, repeat, pack, batch, pacing, backend, constants } =
-            config.clone();
+        let Config {
+            stream,
+            heap,
+            source,
+            repeat,
+            pack,
+            batch,
+            pacing,
+            backend,
+            monitor,
+            constants,
+        } = config.clone();
         let (size, items) = match heap.content {
             HeapContent::Size(size) => (Some(size), None),
             HeapContent::Items(items) => (None, Some(items.into_iter().map(Into::into).collect())),
@@ -476,6 +496,10 @@ impl From<&Config> for Options {
                 zerocopy: Some(backend.zerocopy),
                 pcap,
             },
+            monitor: MonitorOptions {
+                log_interval: Some(monitor.log_interval.map_or(0, |it| it.as_secs() as u32)),
+                metrics: monitor.metrics,
+            },
             item: constants,
         }
     }
@@ -512,6 +536,7 @@ const PCAP: Key = Key("backend.pcap");
 /// 65,536 heaps of 8 KiB: half a gibibyte.
 const HEAPS_DEFAULT: u64 = 65_536;
 const HEAP_SIZE_DEFAULT: Size = Size::from_bytes(8 << 10);
+const LOG_INTERVAL_DEFAULT: u32 = 1;
 const IN_FLIGHT_DEFAULT: u32 = 2;
 const BURST_DEFAULT: Size = Size::from_bytes(64 << 10);
 

@@ -114,6 +114,18 @@ impl Sender {
         self.backend.as_mut().map_or(Ok(false), |backend| backend.pace(rate))
     }
 
+    /// Why the backend has failed for good, if it has: then nothing more can be sent.
+    pub fn failure(&self) -> Option<&SendError> {
+        self.failed.as_ref().map(|(_, error)| error)
+    }
+
+    /// Lets go of the backend, whatever is in flight: batches come back by [`Sender::poll`], and heaps
+    /// of which a packet is not done failed with [`SendError::Closed`]. Nothing more can be sent.
+    pub fn give_up(&mut self) {
+        self.collect();
+        self.abandon(SendError::Closed);
+    }
+
     /// What the backend can do.
     pub fn caps(&self) -> Caps {
         self.caps
