@@ -91,8 +91,8 @@ fn flags_override_the_file() {
 const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-size 1472 --mtu 1500 \
     --flavour 64-48 --repeat-pointers --group round-robin --cnt-start 2 --cnt-step 3 --ttl 4 --vlan 5 \
     --dst-mac 02:00:00:00:00:01 --source-port 6 --heaps 7 --items 0x3400=w:<f4[16x2] \
-    --descriptors own --source a.raw --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
-    --pacing software --backend pcap --interface eth0 --device mlx5_0 \
+    --descriptors own --frame-number --source a.raw --repeat 3 --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
+    --pacing software --frame-rate 29.97 --backend pcap --interface eth0 --device mlx5_0 \
     --completion poll --spin-us 14 --zerocopy on --pcap out.pcap \
     --log-interval 15 --metrics 127.0.0.1:16";
 
@@ -100,6 +100,7 @@ const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-siz
 fn everything_can_be_said_either_way() {
     let mut options = flags(EVERYTHING);
     options.heap.size = Some(Size::from_bytes(8192));
+    (options.source.dtype, options.source.shape) = (Some("<f4".into()), Some("2x3".into()));
     let text = toml::to_string(&options).unwrap();
     assert_eq!(file(&text).unwrap(), options, "{text}");
     let arguments = Options::augment_args(clap::Command::new("")).get_arguments().count();
