@@ -195,6 +195,8 @@ pub struct PacingConfig {
     pub rate: Option<pacer::Rate>,
     /// Who keeps to the rate.
     pub mode: PacingMode,
+    /// Whether to wait while the receivers' sockets, on this machine, are full.
+    pub hold_back: bool,
 }
 
 /// The way onto the wire.

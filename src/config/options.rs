@@ -234,6 +234,17 @@ pub struct PacingOptions {
     )]
     #[serde(with = "choice")]
     pub mode: Option<PacingMode>,
+
+    /// Wait while receivers' sockets, on this machine, are full, so that UDP loses nothing [default: false]
+    #[arg(
+        id = "pacing.hold_back",
+        long = "hold-back",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub hold_back: Option<bool>,
 }
 
 /// The section `[backend]`.
@@ -401,6 +412,7 @@ impl Options {
                 rate: self.pacing.rate.or(other.pacing.rate),
                 burst: self.pacing.burst.or(other.pacing.burst),
                 mode: self.pacing.mode.or(other.pacing.mode),
+                hold_back: self.pacing.hold_back.or(other.pacing.hold_back),
             },
             backend: self.backend.or(other.backend),
         }

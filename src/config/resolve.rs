@@ -262,7 +262,8 @@ fn pacing(options: &PacingOptions) -> Result<PacingConfig, ConfigError> {
         ConfigError::unusable(BURST, burst, hint)
     })?;
     let pace = |rate: Rate| pacer::Rate { bits_per_second: rate.bits_per_second(), burst: bytes };
-    Ok(PacingConfig { rate: options.rate.map(pace), mode })
+    let hold_back = options.hold_back.unwrap_or_default();
+    Ok(PacingConfig { rate: options.rate.map(pace), mode, hold_back })
 }
 
 fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConfig, ConfigError> {
@@ -394,6 +395,7 @@ impl From<&Config> for Options {
                 rate: pacing.rate.map(|rate| Rate::from_bits_per_second(rate.bits_per_second)),
                 burst: pacing.rate.map(|rate| Size::from_bytes(rate.burst.into())),
                 mode: Some(pacing.mode),
+                hold_back: Some(pacing.hold_back),
             },
             backend: BackendOptions {
                 kind: Some(kind),
