@@ -18,8 +18,8 @@ pub struct Backlog {
     inner: Box<dyn Backend>,
     diagnosis: Diagnosis,
     destinations: Vec<SocketAddr>,
-    /// Packets for which there was room when last asked, less those that were posted since.
-    credit: u32,
+    /// Bytes for which there was room when last asked, less what was posted since.
+    credit: u64,
     /// Since when there has been none.
     full: Option<Instant>,
 }
@@ -51,20 +51,36 @@ impl Backlog {
         Ok(Self { inner, diagnosis, destinations, credit: 0, full: None })
     }
 
-    /// Packets of `len` bytes at most for which there is room in each socket.
-    fn ask(&mut self, len: usize) -> u32 {
-        let mut room = u32::MAX;
+    /// Bytes for which there is room in each socket.
+    fn ask(&mut self) -> u64 {
+        let mut room = u64::MAX;
         for to in &self.destinations {
             // A receiver that has gone is not waited for.
             let Ok(Some(backlog)) = self.diagnosis.backlog(*to) else { continue };
+            // A quarter stays free: what is read is given back in portions of that size
+            // (`udp_rmem_release` in `net/ipv4/udp.c`).
             let most = (backlog.capacity / 4 * 3).min(MOST);
-            // Memory of a packet is charged as a whole, in powers of two at worst.
-            let charge = 2 * len as u32 + OVERHEAD;
-            let free = most.saturating_sub(backlog.bytes) / charge;
-            // One is always taken by an empty socket.
-            room = room.min(free.max(u32::from(backlog.bytes == 0)));
+            // One packet is always taken by an empty socket.
+            let free = most.saturating_sub(backlog.bytes).max(u32::from(backlog.bytes == 0));
+            room = room.min(free.into());
         }
         room
+    }
+
+    /// How many of these packets there is room for.
+    fn fitting(&mut self, batch: &InFlight, packets: Range<u32>) -> u32 {
+        let all = &batch.region().plan().packets()[packets.start as usize..packets.end as usize];
+        let mut count = 0;
+        for packet in all {
+            // The first goes if there is any room at all, or it might never.
+            let charge = charge(packet.len());
+            if count > 0 && charge > self.credit {
+                break;
+            }
+            self.credit = self.credit.saturating_sub(charge);
+            count += 1;
+        }
+        count
     }
 }
 
@@ -81,22 +97,23 @@ unsafe impl Backend for Backlog {
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
         if self.credit == 0 {
-            let len = batch.region().plan().packets()[packets.start as usize].len();
-            self.credit = self.ask(len);
+            self.credit = self.ask();
             if self.credit == 0 {
                 let since = *self.full.get_or_insert_with(Instant::now);
                 if since.elapsed() < STUCK {
                     return Ok(0);
                 }
                 tracing::warn!("a receiver has taken nothing for {STUCK:?}: going on without it");
-                self.credit = u32::MAX;
+                self.credit = MOST.into();
             }
             self.full = None;
         }
-        let end = packets.end.min(packets.start.saturating_add(self.credit));
-        let posted = self.inner.post(batch, packets.start..end)?;
-        self.credit -= posted;
-        Ok(posted)
+        let fitting = self.fitting(batch, packets.clone());
+        // What is left is too little for another packet: the kernel is asked again.
+        if packets.start + fitting < packets.end {
+            self.credit = 0;
+        }
+        self.inner.post(batch, packets.start..packets.start + fitting)
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
@@ -116,10 +133,20 @@ unsafe impl Backend for Backlog {
     }
 }
 
+/// What the kernel charges a socket with for a packet, at most, in bytes: all memory that it takes, in
+/// powers of two up to 16 KiB (`kmalloc`), in pages beyond.
+fn charge(packet_len: usize) -> u64 {
+    let payload = match packet_len {
+        0..=16_384 => (packet_len + 512).next_power_of_two(),
+        _ => packet_len + 4096,
+    };
+    payload as u64 + OVERHEAD
+}
+
 /// Bytes on the way, at most: so few that they are still in the cache when they are received.
 const MOST: u32 = 2 << 20;
 /// `struct sk_buff` and `struct skb_shared_info`.
-const OVERHEAD: u32 = 2048;
+const OVERHEAD: u64 = 2048;
 /// A receiver takes a few hundred kilobytes in this time.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 /// So long a receiver is waited for.

@@ -265,11 +265,13 @@ mod tests {
                 let other = landed.take().expect("as many heaps");
                 assert_eq!(heap.cnt(), other.cnt());
                 assert!(heap.items().eq(other.items()), "heap {} has other bytes", heap.cnt());
-                (copied.give_back(heap), landed.give_back(other));
+                copied.give_back(heap);
+                landed.give_back(other);
             }
             assert!(landed.take().is_none());
         }
-        (copied.finish(), landed.finish());
+        copied.finish();
+        landed.finish();
         assert_eq!(copied.tally(), landed.tally());
         in_place
     }

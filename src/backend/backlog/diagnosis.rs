@@ -130,12 +130,10 @@ mod tests {
 
     #[test]
     fn a_socket_fills_and_empties() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(receiver) = UdpSocket::bind(address) else {
-                assert!(address.starts_with('['), "IPv4 is everywhere");
-                println!("skipped: no IPv6 here");
-                continue;
-            };
+        // Where there is no IPv6 there is nothing to find out about it.
+        let v6 = UdpSocket::bind("[::1]:0").is_ok().then_some("[::1]:0");
+        for address in ["127.0.0.1:0"].into_iter().chain(v6) {
+            let receiver = UdpSocket::bind(address).unwrap();
             let to = receiver.local_addr().unwrap();
             let mut diagnosis = Diagnosis::open().unwrap();
             let empty = diagnosis.backlog(to).unwrap().unwrap();
