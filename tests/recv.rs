@@ -85,6 +85,45 @@ fn the_report_names_what_came() {
     assert!(report.ends_with("every heap whole, every byte as it should be\n"), "{report}");
 }
 
+/// As fast as it goes, into a receive buffer that holds a fraction of a frame.
+#[test]
+fn frames_arrive_whole_where_the_sender_holds_back() {
+    for size in [&["--mtu", "9000"][..], &["--mtu", "65536"], &["--packet-size", "1472"]] {
+        let address = free_address();
+        let (mut receiver, mut out) =
+            listening(&["--from", &address, "--verify", "random:3", "--timeout", "10"]);
+        let sent = Command::new(cargo_bin!("doorbell"))
+            .args(["send", "-q", "--source", "random:3", "--heap-size", "6MB", "--heaps", "4"])
+            .args(["--hold-back", "--to", &address])
+            .args(size)
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        let mut report = String::new();
+        out.read_to_string(&mut report).unwrap();
+        assert!(receiver.wait().unwrap().success(), "{size:?}: {report}");
+        assert!(report.starts_with("received  4 heaps"), "{report}");
+        assert!(report.ends_with("every heap whole, every byte as it should be\n"), "{report}");
+    }
+}
+
+#[test]
+fn who_is_not_here_cannot_be_held_back_for() {
+    let nobody = free_address();
+    for (to, hint) in [(nobody.as_str(), "no socket"), ("192.0.2.1:7148", "not an address of this")]
+    {
+        let output = Command::new(cargo_bin!("doorbell"))
+            .args(["send", "-q", "--backend", "udp", "--hold-back", "--heaps", "1", "--to", to])
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        let named = error.contains("hold back") && error.contains(to);
+        // Without any route to it, that is what is said.
+        assert!(output.status.code() == Some(3) && (to != nobody || named), "{error}");
+        assert!(!named || error.contains(hint), "{error}");
+    }
+}
+
 fn described(shape: &[Option<u64>], format: &[(u8, u32)]) -> Descriptor {
     Descriptor {
         id: 1,

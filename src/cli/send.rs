@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use doorbell::backend::OpenError;
+use doorbell::backend::backlog::Backlog;
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
 use doorbell::plan::Plan;
@@ -43,6 +44,9 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
     let stream = Stream::prepare(config, address, &interrupted)?;
     let mut backend = stream.open()?;
+    if stream.config.pacing.hold_back {
+        backend = Box::new(Backlog::open(backend, &stream.destinations)?);
+    }
     if !arguments.quiet {
         announce(&stream, embedded);
     }

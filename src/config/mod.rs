@@ -219,6 +219,8 @@ pub struct PacingConfig {
     pub mode: PacingMode,
     /// Heaps a second, for each destination; `None` is as fast as it goes.
     pub frame_rate: Option<FrameRate>,
+    /// Whether to wait while the receivers' sockets, on this machine, are full.
+    pub hold_back: bool,
 }
 
 /// The way onto the wire.

@@ -283,6 +283,17 @@ pub struct PacingOptions {
     #[arg(id = "pacing.frame_rate", long = "frame-rate", value_name = "HZ")]
     #[serde(with = "text")]
     pub frame_rate: Option<FrameRate>,
+
+    /// Wait while receivers' sockets, on this machine, are full, so that UDP loses nothing [default: false]
+    #[arg(
+        id = "pacing.hold_back",
+        long = "hold-back",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub hold_back: Option<bool>,
 }
 
 /// The section `[backend]`.
@@ -470,6 +481,7 @@ impl Options {
                 burst: self.pacing.burst.or(other.pacing.burst),
                 mode: self.pacing.mode.or(other.pacing.mode),
                 frame_rate: self.pacing.frame_rate.or(other.pacing.frame_rate),
+                hold_back: self.pacing.hold_back.or(other.pacing.hold_back),
             },
             backend: self.backend.or(other.backend),
             item: if self.item.is_empty() { other.item } else { self.item },

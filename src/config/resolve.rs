@@ -330,7 +330,9 @@ fn pacing(options: &PacingOptions) -> Result<PacingConfig, ConfigError> {
         ConfigError::unusable(BURST, burst, hint)
     })?;
     let pace = |rate: Rate| pacer::Rate { bits_per_second: rate.bits_per_second(), burst: bytes };
-    Ok(PacingConfig { rate: options.rate.map(pace), mode, frame_rate: options.frame_rate.clone() })
+    let hold_back = options.hold_back.unwrap_or_default();
+    let frame_rate = options.frame_rate.clone();
+    Ok(PacingConfig { rate: options.rate.map(pace), mode, frame_rate, hold_back })
 }
 
 fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConfig, ConfigError> {
@@ -486,6 +488,7 @@ impl From<&Config> for Options {
                 burst: pacing.rate.map(|rate| Size::from_bytes(rate.burst.into())),
                 mode: Some(pacing.mode),
                 frame_rate: pacing.frame_rate,
+                hold_back: Some(pacing.hold_back),
             },
             backend: BackendOptions {
                 kind: Some(kind),

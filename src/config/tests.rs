@@ -92,7 +92,7 @@ const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-siz
     --flavour 64-48 --repeat-pointers --group round-robin --cnt-start 2 --cnt-step 3 --ttl 4 --vlan 5 \
     --dst-mac 02:00:00:00:00:01 --source-port 6 --heaps 7 --items 0x3400=w:<f4[16x2] \
     --descriptors own --frame-number --source a.raw --repeat 3 --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
-    --pacing software --frame-rate 29.97 --backend pcap --interface eth0 --device mlx5_0 \
+    --pacing software --frame-rate 29.97 --hold-back --backend pcap --interface eth0 --device mlx5_0 \
     --completion poll --spin-us 14 --zerocopy on --pcap out.pcap \
     --log-interval 15 --metrics 127.0.0.1:16";
 
@@ -404,7 +404,7 @@ fn options() -> impl Strategy<Value = Options> {
             "",
             "--rate 1.5Gb/s",
             "--rate 1MB/s --burst 9000 --pacing software",
-            "--pacing none",
+            "--pacing none --hold-back",
         ]),
         one_of(&["", "--backend udp --interface lo", "--backend pcap --pcap a.pcap", "--vlan 3"]),
     )

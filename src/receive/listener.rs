@@ -86,12 +86,9 @@ impl Listener {
                 continue;
             }
             for _ in 0..TURN {
-                match socket.receive(&mut self.message, MsgFlags::MSG_DONTWAIT) {
-                    Ok(()) => {
-                        let pieces = self.message.datagrams();
-                        datagrams += pieces.len();
-                        pieces.for_each(|bytes| window.datagram(substream, bytes));
-                    }
+                let landing = window.landing(substream);
+                match socket.receive(&mut self.message, landing, MsgFlags::MSG_DONTWAIT) {
+                    Ok(()) => datagrams += self.message.deliver(window, substream),
                     Err(Errno::EAGAIN | Errno::EINTR) => break,
                     Err(errno) => return Err(ReceiveError::Socket(errno.into())),
                 }

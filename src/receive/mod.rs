@@ -14,6 +14,7 @@ pub mod fuzz;
 
 mod assembler;
 mod bits;
+mod buffer;
 mod catalogue;
 mod cnts;
 mod error;
@@ -22,6 +23,7 @@ mod frame;
 mod heap;
 mod item_type;
 mod items;
+mod landing;
 mod listener;
 mod partial;
 mod past;

@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use crate::wire::{ItemPointer, Packet};
+use super::buffer::Buffer;
+use crate::wire::{ItemPointer, Packet, PacketHead};
 
 /// A heap that is being put together. Once done with, it serves for another: its buffers stay.
 #[derive(Debug, Default)]
 pub(super) struct PartialHeap {
     cnt: u64,
     len: usize,
-    /// Up to the end of what is there, not of the heap: pages that no packet has reached are not
-    /// touched, however long a heap says it is.
-    payload: Vec<u8>,
+    /// Room for all of it: pages that no packet has reached are not touched, however long a heap says
+    /// it is.
+    payload: Buffer,
     /// Which of them are there: disjoint, not even adjacent, in order.
     pieces: Vec<Range<usize>>,
     pointers: Vec<ItemPointer>,
@@ -24,9 +25,7 @@ impl PartialHeap {
         self.len = len;
         self.pieces.clear();
         self.pointers.clear();
-        self.payload.clear();
-        // Not twice as much, which `Vec` would take to grow fewer times.
-        self.payload.try_reserve_exact(len).is_ok()
+        self.payload.make_room(len)
     }
 
     pub(super) fn cnt(&self) -> u64 {
@@ -36,27 +35,37 @@ impl PartialHeap {
     /// Takes what a packet carries. False, and nothing is taken, if it contradicts the heap's length
     /// or overlaps what is there, as duplicates do.
     pub(super) fn add(&mut self, packet: &Packet<'_>) -> bool {
-        let header = packet.header();
-        let bytes = packet.payload();
+        let is_new = self.adopt(packet.head());
+        if is_new {
+            // A range that was claimed lies within.
+            let start = packet.header().payload_offset as usize;
+            let bytes = packet.payload();
+            self.payload.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        }
+        is_new
+    }
+
+    /// Like [`PartialHeap::add`], for payload that lies in its place already.
+    pub(super) fn adopt(&mut self, head: &PacketHead<'_>) -> bool {
+        let header = head.header();
         // A packet need not say how long its heap is, so its end is not known to be within.
-        let end = header.payload_offset + bytes.len() as u64;
+        let end = header.payload_offset + header.payload_length;
         if header.heap_length != self.len as u64 || end > self.len as u64 {
             return false;
         }
-        let (start, end) = (header.payload_offset as usize, end as usize);
-        if !self.claim(start..end) {
-            return false;
+        let is_new = self.claim(header.payload_offset as usize..end as usize);
+        if is_new {
+            self.note(head.item_pointers());
         }
-        if start == self.payload.len() {
-            self.payload.extend_from_slice(bytes);
-        } else {
-            if end > self.payload.len() {
-                self.payload.resize(end, 0);
-            }
-            self.payload[start..end].copy_from_slice(bytes);
-        }
-        self.note(packet.item_pointers());
-        true
+        is_new
+    }
+
+    /// The place of what is missing from `start` on, as far as it goes without a break; empty if that
+    /// is there. What is written there counts only once it is adopted.
+    pub(super) fn gap(&mut self, start: usize) -> &mut [u8] {
+        let at = self.pieces.partition_point(|piece| piece.end <= start);
+        let end = self.pieces.get(at).map_or(self.len, |piece| piece.start);
+        self.payload.bytes_mut().get_mut(start..end).unwrap_or_default()
     }
 
     /// Takes note of item pointers, which may be repeated in every packet.
@@ -96,12 +105,12 @@ impl PartialHeap {
 
     /// Its bytes; those that are missing are whatever.
     pub(super) fn payload(&self) -> &[u8] {
-        &self.payload
+        &self.payload.bytes()[..self.len]
     }
 
     /// Bytes of memory that it holds, whatever of it is in use.
     pub(super) fn allocated(&self) -> usize {
-        self.payload.capacity()
+        self.payload.len()
     }
 
     pub(super) fn pointers(&self) -> &[ItemPointer] {

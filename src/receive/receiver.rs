@@ -93,7 +93,7 @@ impl Receiver {
                 true => MsgFlags::MSG_DONTWAIT,
                 false => MsgFlags::empty(),
             };
-            match self.socket.receive(&mut message, flags) {
+            match self.socket.receive(&mut message, None, flags) {
                 Ok(()) => {
                     progress.add(message.datagrams().len() as u64);
                     message.datagrams().for_each(|bytes| assembler.datagram(bytes));

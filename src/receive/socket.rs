@@ -1,6 +1,6 @@
 //! A socket that packets are taken from, many at once where the kernel merges them.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::slice::Chunks;
@@ -12,6 +12,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket as RawSocket, Type};
 
 use super::error::ReceiveError;
+use super::landing::{Extent, Landing, Lies, Scratch};
+use super::window::Window;
 use crate::backend::interface::Interface;
 
 /// A socket, bound, and member of its group if it has one.
@@ -82,24 +84,32 @@ impl Socket {
         self.socket.set_read_timeout(Some(patience))
     }
 
-    /// Receives what the kernel has in one piece.
-    pub(super) fn receive(&self, message: &mut Message, flags: MsgFlags) -> Result<(), Errno> {
-        let mut pieces = [IoSliceMut::new(&mut message.bytes)];
-        let control = Some(message.control.as_mut_slice());
-        let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut pieces, control, flags)?;
-        message.len = received.bytes;
-        message.segment = received.bytes.max(1);
-        // Not a word of it as long as none was.
-        message.dropped = 0;
-        for control in received.cmsgs()? {
-            match control {
-                ControlMessageOwned::UdpGroSegments(len) if len > 0 => {
-                    message.segment = len as usize
+    /// Receives what the kernel has in one piece, the payload in its place if it belongs there.
+    pub(super) fn receive(
+        &self,
+        message: &mut Message,
+        landing: Option<Landing<'_>>,
+        flags: MsgFlags,
+    ) -> Result<(), Errno> {
+        let Message { scratch, control, dropped, .. } = message;
+        let (extent, lies) = scratch.receive(landing, |pieces| {
+            let control = Some(control.as_mut_slice());
+            let received = recvmsg::<()>(self.socket.as_raw_fd(), pieces, control, flags)?;
+            let mut extent = Extent { len: received.bytes, segment: received.bytes.max(1) };
+            // Not a word of it as long as none was.
+            *dropped = 0;
+            for control in received.cmsgs()? {
+                match control {
+                    ControlMessageOwned::UdpGroSegments(len) if len > 0 => {
+                        extent.segment = len as usize
+                    }
+                    ControlMessageOwned::RxqOvfl(count) => *dropped = count,
+                    _ => {}
                 }
-                ControlMessageOwned::RxqOvfl(dropped) => message.dropped = dropped,
-                _ => {}
             }
-        }
+            Ok::<_, Errno>(extent)
+        })?;
+        (message.extent, message.lies) = (extent, lies);
         Ok(())
     }
 }
@@ -113,25 +123,44 @@ impl AsFd for Socket {
 /// What was received in one piece: a datagram, or several that the kernel merged.
 #[derive(Debug)]
 pub(super) struct Message {
-    bytes: Vec<u8>,
+    scratch: Scratch,
     control: Vec<u8>,
-    len: usize,
-    /// Bytes of each datagram but the last, at least 1.
-    segment: usize,
+    extent: Extent,
+    lies: Lies,
     dropped: u32,
 }
 
 impl Message {
     pub(super) fn new() -> Self {
+        let extent = Extent { len: 0, segment: 1 };
         let control = cmsg_space!(i32, u32);
-        Self { bytes: vec![0; MAX_MESSAGE], control, len: 0, segment: 1, dropped: 0 }
+        Self { scratch: Scratch::new(), control, extent, lies: Lies::Whole, dropped: 0 }
     }
 
-    /// The datagrams, at least one, which may be empty.
+    /// The datagrams, at least one, which may be empty: of a message whose payload is not in its
+    /// place already.
     pub(super) fn datagrams(&self) -> Datagrams<'_> {
-        match self.len {
+        match self.extent.len {
             0 => Datagrams::Empty(1),
-            len => Datagrams::Some(self.bytes[..len].chunks(self.segment)),
+            len => Datagrams::Some(self.scratch.bytes[..len].chunks(self.extent.segment)),
+        }
+    }
+
+    /// Gives the message to the window that said where its payload was to land. Returns how many
+    /// datagrams it was.
+    pub(super) fn deliver(&self, window: &mut Window, substream: usize) -> usize {
+        match self.lies {
+            Lies::Landed { heads, head_len } => {
+                let each = self.scratch.heads.chunks_exact(head_len).take(heads);
+                each.for_each(|head| window.landed(substream, head));
+                heads
+            }
+            Lies::Whole => {
+                let datagrams = self.datagrams();
+                let count = datagrams.len();
+                datagrams.for_each(|bytes| window.datagram(substream, bytes));
+                count
+            }
         }
     }
 
@@ -217,5 +246,3 @@ fn join(
 
 /// The kernel takes a C `int`, and doubles it.
 const MAX_BUFFER: usize = i32::MAX as usize / 2;
-/// More than a UDP message can have: none is cut off.
-const MAX_MESSAGE: usize = 1 << 16;

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::cnts::{Cnts, position};
 use super::heap::Heap;
+use super::landing::{Course, Landing, MIN_PAYLOAD};
 use super::partial::PartialHeap;
 use super::past::Past;
 use super::tally::{SubstreamTally, Tally};
-use crate::wire::Packet;
+use crate::wire::{Packet, PacketHead};
 
 /// Puts the heaps of any stream together, several at once, and hands them out in order.
 ///
@@ -64,6 +65,10 @@ struct Slot {
 struct Substream {
     cnts: Cnts,
     tally: SubstreamTally,
+    /// What comes next, if it goes on as it did with the last two packets.
+    course: Option<Course>,
+    /// The same, if it goes on as it did with the last packet.
+    guess: Option<Course>,
 }
 
 impl Window {
@@ -99,7 +104,37 @@ impl Window {
         };
         self.tally.packets += 1;
         self.tally.payload_bytes += packet.payload().len() as u64;
-        if !self.packet(substream.min(self.substreams.len() - 1), &packet) {
+        let substream = substream.min(self.substreams.len() - 1);
+        if !self.packet(substream, &packet) {
+            self.tally.ignored += 1;
+        }
+    }
+
+    /// Where the payload of the next datagrams of a substream belongs, if they are what is to be
+    /// expected.
+    pub(super) fn landing(&mut self, substream: usize) -> Option<Landing<'_>> {
+        let course = self.substreams.get(substream)?.course?;
+        let slot = self.heaps.get_mut(&course.position).filter(|slot| !slot.is_whole)?;
+        let place = slot.heap.parts.gap(course.offset);
+        (!place.is_empty()).then_some(Landing { course, place })
+    }
+
+    /// Takes the head of a datagram whose payload is where [`Window::landing`] said, none having
+    /// been taken since but those before it of the same message.
+    pub(super) fn landed(&mut self, substream: usize, head: &[u8]) {
+        let Ok((head, _)) = PacketHead::parse(head) else { return };
+        let header = head.header();
+        self.tally.packets += 1;
+        self.tally.payload_bytes += header.payload_length;
+        let Some(course) = self.substreams.get(substream).and_then(|it| it.course) else { return };
+        let Some(slot) = self.heaps.get_mut(&course.position) else { return };
+        if slot.heap.parts.adopt(&head) {
+            slot.is_whole = slot.heap.parts.is_whole();
+            let offset = course.offset + header.payload_length as usize;
+            self.substreams[substream].course = Some(Course { offset, ..course });
+            self.substreams[substream].guess = self.substreams[substream].course;
+            self.complete_if_whole(course.position);
+        } else {
             self.tally.ignored += 1;
         }
     }
@@ -216,10 +251,15 @@ impl Window {
             }
             slot.is_whole = slot.heap.parts.is_whole();
         }
-        if slot.is_whole {
+        self.substreams[substream].follow(position, packet);
+        self.complete_if_whole(position);
+        true
+    }
+
+    fn complete_if_whole(&mut self, position: i128) {
+        if self.heaps.get(&position).is_some_and(|slot| slot.is_whole) {
             self.complete(position);
         }
-        true
     }
 
     fn start(&mut self, substream: usize, position: i128, packet: &Packet<'_>) -> bool {
@@ -309,6 +349,27 @@ impl Window {
 
     fn max_bytes(&self) -> usize {
         self.config.max_heap_len.saturating_mul(2)
+    }
+}
+
+impl Substream {
+    /// Takes note of where a packet leads. One packet that follows another makes a course; one that
+    /// does not ends it.
+    fn follow(&mut self, position: i128, packet: &Packet<'_>) {
+        let header = packet.header();
+        let payload_len = packet.payload().len();
+        let start = header.payload_offset as usize;
+        let next = Course {
+            position,
+            flavour: header.flavour,
+            heap_cnt: header.heap_cnt,
+            offset: start + payload_len,
+            head_len: packet.head().len(),
+            payload_len,
+        };
+        let goes_on = self.guess == Some(Course { offset: start, ..next });
+        self.course = (goes_on && payload_len >= MIN_PAYLOAD).then_some(next);
+        self.guess = Some(next);
     }
 }
 

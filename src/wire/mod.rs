@@ -18,5 +18,5 @@ pub(crate) use literal::Literal;
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,
-    PacketHeader, ParseError, StreamControl, item,
+    PacketHead, PacketHeader, ParseError, StreamControl, item,
 };

@@ -194,9 +194,15 @@ impl PacketHeader {
 /// A packet taken apart: nothing in it points outside of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
+    head: PacketHead<'a>,
+    payload: &'a [u8],
+}
+
+/// What stands before the payload of a packet, which may be elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketHead<'a> {
     header: PacketHeader,
     pointers: &'a [u8],
-    payload: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
@@ -210,6 +216,49 @@ impl<'a> Packet<'a> {
     /// If this is not SPEAD version 4 with 64-bit item pointers, if its lengths contradict each other
     /// or that of `bytes`, or if heap cnt, payload offset or payload length is missing.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let (head, rest) = PacketHead::parse(bytes)?;
+        let payload = usize::try_from(head.header.payload_length)
+            .ok()
+            .and_then(|len| rest.get(..len))
+            .ok_or(ParseError::Short { len: bytes.len() })?;
+        Ok(Self { head, payload })
+    }
+
+    /// What stands before the payload.
+    pub fn head(&self) -> &PacketHead<'a> {
+        &self.head
+    }
+
+    /// What the packet says of itself.
+    pub fn header(&self) -> &PacketHeader {
+        &self.head.header
+    }
+
+    /// Item pointers in order, those of the header and padding left out.
+    pub fn item_pointers(&self) -> impl Iterator<Item = ItemPointer> + use<'a> {
+        self.head.item_pointers()
+    }
+
+    /// The packet's part of the heap's payload.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+}
+
+impl<'a> PacketHead<'a> {
+    /// Bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a head always has some")]
+    pub fn len(&self) -> usize {
+        ITEM_POINTER_LEN + self.pointers.len()
+    }
+
+    /// Takes the head of a packet apart, and returns it with the bytes that follow. Whether they are
+    /// as many as the payload length says is for the caller to find out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Packet::parse`], but for what concerns the payload's bytes.
+    pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), ParseError> {
         let start = bytes.get(..ITEM_POINTER_LEN).ok_or(ParseError::Short { len: bytes.len() })?;
         if start[..2] != [MAGIC, VERSION] {
             return Err(ParseError::NotSpead { magic: start[0], version: start[1] });
@@ -220,7 +269,7 @@ impl<'a> Packet<'a> {
             .filter(|_| start[2] as usize + start[3] as usize == ITEM_POINTER_LEN)
             .ok_or(ParseError::Widths { id: start[2], address: start[3] })?;
         let count = usize::from(u16::from_be_bytes([start[6], start[7]]));
-        let (pointers, payload) = bytes[ITEM_POINTER_LEN..]
+        let (pointers, rest) = bytes[ITEM_POINTER_LEN..]
             .split_at_checked(count * ITEM_POINTER_LEN)
             .ok_or(ParseError::Short { len: bytes.len() })?;
 
@@ -251,11 +300,7 @@ impl<'a> Packet<'a> {
         if heap_length.is_some() && end > header.heap_length {
             return Err(ParseError::Beyond { end, heap_length: header.heap_length });
         }
-        let payload = usize::try_from(header.payload_length)
-            .ok()
-            .and_then(|len| payload.get(..len))
-            .ok_or(ParseError::Short { len: bytes.len() })?;
-        Ok(Self { header, pointers, payload })
+        Ok((Self { header, pointers }, rest))
     }
 
     /// What the packet says of itself.
@@ -270,11 +315,6 @@ impl<'a> Packet<'a> {
             pointer != ItemPointer::PADDING
                 && !matches!(pointer.id(flavour), item::HEAP_CNT..=item::PAYLOAD_LENGTH)
         })
-    }
-
-    /// The packet's part of the heap's payload.
-    pub fn payload(&self) -> &'a [u8] {
-        self.payload
     }
 }
 

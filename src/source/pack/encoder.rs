@@ -79,6 +79,16 @@ impl Encoder {
         (count * self.format.bits()).div_ceil(8)
     }
 
+    /// About half of so many samples, and such that they are packed into whole bytes.
+    pub(super) fn half(&self, count: usize) -> usize {
+        (count / 2).next_multiple_of(BLOCK).min(count)
+    }
+
+    /// Bytes of so many samples before they are packed.
+    pub(super) fn size_of(&self, count: usize) -> usize {
+        count * self.samples.size()
+    }
+
     /// Packs samples; the last byte is filled up with zeros.
     ///
     /// # Errors

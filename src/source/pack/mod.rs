@@ -3,6 +3,7 @@
 mod encoder;
 mod format;
 mod half;
+mod halves;
 mod interval;
 mod sample;
 
@@ -115,11 +116,12 @@ impl Source for Packed {
 
     fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
         let Some(heap) = self.heaps.mapped.heap(index) else { return Ok(Filled::End) };
-        let loss = self
-            .heaps
-            .encoder
-            .encode(heap, &mut payload.writer())
-            .map_err(|source| SourceError::Read { index, source })?;
+        let encoder = &self.heaps.encoder;
+        let loss = match heap.len() {
+            ..SHARED => encoder.encode(heap, &mut payload.writer()),
+            _ => halves::encode(encoder, heap, payload),
+        };
+        let loss = loss.map_err(|source| SourceError::Read { index, source })?;
         if self.loss.is_none() && !loss.is_none() {
             tracing::warn!(
                 clipped = loss.clipped,
@@ -178,6 +180,8 @@ fn constant(id: u64, name: &str, description: &str, value: f64) -> Constant {
     }
 }
 
+/// Heaps of so many bytes are packed by two threads: a core packs less than half of what memory gives.
+const SHARED: usize = 16 << 20;
 /// Identifier of what a packed integer is to be multiplied by: a float of 64 bits.
 pub const SCALE_ITEM: u64 = 0x3310;
 /// Identifier of what is then to be added: a float of 64 bits.
