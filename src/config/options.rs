@@ -190,11 +190,12 @@ pub struct SourceOptions {
     #[serde(with = "texts")]
     pub kind: Option<Vec<SourceKind>>,
 
-    /// Type of the samples of a raw file, a FIFO or standard input, such as '<f4' or u10, with --shape
+    /// Type of the samples of a raw file, a FIFO or standard input, such as '<f4' or u10, with
+    /// --shape [default: bytes, unless --items names others]
     #[arg(id = "source.dtype", long = "dtype", value_name = "TYPE")]
     pub dtype: Option<String>,
 
-    /// Shape of a frame of them, each a heap, such as 2160x3840x3, with --dtype
+    /// Shape of a frame of them, each a heap, such as 2160x3840x3, with --dtype [default: a heap's size]
     #[arg(id = "source.shape", long = "shape", value_name = "DIMS")]
     pub shape: Option<String>,
 
