@@ -15,6 +15,49 @@ use proptest::sample::select;
 use self::capture::Capture;
 
 proptest! {
+    /// Heaps of two kinds in one batch, whose packets may lie evenly for all that.
+    #[test]
+    fn a_stamp_is_the_cnt_of_its_heap_and_touches_nothing_else(
+        first in 0_usize..1000,
+        others in 0_usize..1000,
+        heaps in 1_usize..5,
+        limit in select(vec![104_usize, 320, 1472]),
+        uniform: bool,
+        layout in select(vec![Layout::Packed, Layout::Split]),
+        cnt in select(vec![0, 1, (1 << 32) - 2]),
+        step in 1_u64..4,
+    ) {
+        let flavour = Flavour::new(32).unwrap();
+        let size = if uniform { PacketSize::Uniform { limit } } else { PacketSize::Exact(limit) };
+        let heap = |size| HeapSpec::new().immediate(0x1600, 0).payload(ID, size);
+        let plan = Plan::builder(flavour, size)
+            .heaps(&heap(first), 1)
+            .heaps(&heap(others), heaps)
+            .build()
+            .unwrap();
+        let (_, mut batches) =
+            Region::allocate(&Arc::new(plan), layout, 1, 0, Vec::new()).unwrap();
+        let mut batch = batches.remove(0);
+        for heap in 0..batch.heaps() {
+            let filled = vec![0xaa; batch.payload(heap).len()];
+            batch.fill(heap, &filled);
+        }
+        let all = batch.heaps();
+        let batch = batch.stamp(all, cnt, step);
+        let plan = batch.region().plan();
+        for (number, planned) in (0..).zip(plan.packets()) {
+            let packet = batch.packet(number);
+            let bytes = [packet.head, packet.tail].concat();
+            let packet = Packet::parse(&bytes).unwrap();
+            let expected = (cnt + step * u64::from(planned.heap)) & flavour.max_value();
+            prop_assert_eq!(packet.header().heap_cnt, expected);
+            // Heaps that are too short are padded with zeros.
+            let data = plan.fill_len(planned.heap).saturating_sub(planned.payload_offset);
+            let data = data.min(packet.payload().len());
+            prop_assert!(packet.payload()[..data].iter().all(|byte| *byte == 0xaa));
+        }
+    }
+
     #[test]
     fn payload_is_written_in_place(
         items in prop::collection::vec((0_usize..400, any::<bool>()), 1..6),

@@ -412,7 +412,7 @@ mod tests {
             heaps.concat().iter().filter(|packet| !packet.is_empty()).for_each(|packet| assembler.datagram(packet));
             let received = assembler.finish();
             prop_assert_eq!(received.incomplete, u64::from(lost), "{:?} {:?}", received, heaps);
-            prop_assert_eq!(received.mismatched, u64::from(!lost));
+            prop_assert_eq!(received.mismatched, u64::from(!lost), "{:?} {:?}", received, heaps);
         }
 
         /// Neither cnts nor lengths nor offsets from the wire make it take more than it may.

@@ -209,13 +209,15 @@ impl Spacing {
         let first = *headers.first()?;
         let stride = headers.get(1).map_or(0, |second| second - first);
         let packets = plan.packets_of_heap(0);
+        // The last heap may have fewer.
+        let all = u64::from(packets) * u64::from(plan.heaps()) == headers.len() as u64;
         let even = headers.iter().zip(plan.heap_of_packet()).zip(0_u32..).all(
             |((&header, &heap), packet)| {
                 u64::from(header) == u64::from(first) + u64::from(stride) * u64::from(packet)
                     && heap == packet / packets
             },
         );
-        even.then_some(Self { first, stride, packets })
+        (all && even).then_some(Self { first, stride, packets })
     }
 }
 
