@@ -40,14 +40,15 @@ def test_a_batch_is_one_sendmmsg(
     assert {name: more for name, more in growth.items() if more > SLACK} == {}
 
 
-def test_a_batch_that_is_not_copied_is_one_call_more(doorbell: Doorbell, strace: str, tmp_path: Path) -> None:
+def test_a_batch_that_is_not_copied_is_at_most_one_call_more(doorbell: Doorbell, strace: str, tmp_path: Path) -> None:
     flags = ["--zerocopy", "on"]
     few = system_calls(doorbell, strace, tmp_path, flags, batches=BATCHES)
     many = system_calls(doorbell, strace, tmp_path, flags, batches=2 * BATCHES)
     growth = {name: many[name] - few[name] for name in many}
     assert growth.pop("sendmmsg") == BATCHES
-    # What is left of an earlier batch may take a second look, and a wait.
-    assert BATCHES <= growth.pop("recvmmsg") + SLACK <= 2 * BATCHES + 2 * SLACK
+    # Two batches are in flight, and one look may tell of both; what is left of one takes a second look, and
+    # a wait.
+    assert BATCHES / 2 <= growth.pop("recvmmsg") + SLACK <= 2 * BATCHES + 2 * SLACK
     assert growth.pop("ppoll", 0) <= BATCHES
     assert {name: more for name, more in growth.items() if more > SLACK} == {}
 
