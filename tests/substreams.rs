@@ -3,11 +3,13 @@
 mod capture;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::thread;
 
 use doorbell::backend::SendError;
 use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::udp::{Udp, UdpConfig};
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::Layout;
 use doorbell::sender::Sender;
@@ -98,6 +100,59 @@ fn a_switch_waits_for_the_next_batch() {
     sender.submit(completion.batch).unwrap();
     let completion = sender.wait().expect("a batch of nothing but disabled heaps comes back, too");
     assert_eq!((completion.sent(), capture.packets().len()), (0, 9));
+}
+
+/// Over the kernel's UDP, switched from another thread: one receiver misses its heaps while it is off, the
+/// others miss none.
+#[test]
+fn receivers_of_other_substreams_miss_nothing() {
+    let receivers: Vec<UdpSocket> =
+        (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let to = receivers.iter().map(|receiver| receiver.local_addr().unwrap()).collect();
+    let mut sender = Sender::new(Box::new(Udp::open(&UdpConfig::new(to)).unwrap()));
+    let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(256))
+        .heaps(&HeapSpec::new().payload(0x3300, 600), 6)
+        .flows(3)
+        .build();
+    let mut idle =
+        sender.allocate(&Arc::new(plan.unwrap()), Layout::Packed, 1, Vec::new()).unwrap();
+    let substreams = sender.substreams();
+    let (mut sent, mut failed) = (0, 0);
+    for batch in 0..9_u64 {
+        let handle = substreams.clone();
+        let switch = move || match batch {
+            3 => assert!(handle.disable(1)),
+            6 => assert!(handle.enable(1)),
+            _ => {}
+        };
+        thread::spawn(switch).join().unwrap();
+        sender.submit(idle.remove(0)).unwrap();
+        let completion = sender.wait().unwrap();
+        sent += completion.sent();
+        failed += completion.failures.len();
+        idle.push(completion.batch);
+    }
+    assert_eq!((sent, failed), (54 - 6, 6));
+    for (substream, receiver) in (0..3_u64).zip(&receivers) {
+        let expected: Vec<u64> = (1..=54)
+            .filter(|cnt| (cnt - 1) % 3 == substream)
+            .filter(|cnt| substream != 1 || !(19..=36).contains(cnt))
+            .collect();
+        assert_eq!(cnts_of_whole_heaps(receiver), expected, "substream {substream}");
+    }
+}
+
+/// The cnts of what waits at a socket, in order, three packets each.
+fn cnts_of_whole_heaps(receiver: &UdpSocket) -> Vec<u64> {
+    receiver.set_nonblocking(true).unwrap();
+    let mut cnts = Vec::new();
+    let mut bytes = [0; 2048];
+    // Loopback has delivered by the time that the kernel has taken a packet.
+    while let Ok(len) = receiver.recv(&mut bytes) {
+        cnts.push(Packet::parse(&bytes[..len]).unwrap().header().heap_cnt);
+    }
+    assert!(cnts.chunks(3).all(|heap| heap == [heap[0]; 3]), "{cnts:?}");
+    cnts.into_iter().step_by(3).collect()
 }
 
 const DESTINATIONS: [&str; 3] = ["192.0.2.7:7148", "192.0.2.8:7148", "192.0.2.9:7149"];
