@@ -54,7 +54,7 @@ golden_vectors() {
 }
 
 # spead2's receiver, captures byte by byte, system calls counted by strace, bad input, verbs on a
-# software device.
+# software device, several senders started by mpirun.
 interop() {
     if [[ " ${failed[*]} " == *" release build "* || " ${failed[*]} " == *" software verbs device "* ]]; then
         echo "not run: there is no release build to test"
@@ -63,6 +63,7 @@ interop() {
     provide strace strace
     provide valgrind valgrind
     provide ip iproute2
+    provide mpirun openmpi-bin
     local runner=()
     # Network namespaces and large socket buffers take root, which CI may have for the asking.
     if [[ ${CI:-} == true && $EUID -ne 0 ]] && sudo -n true 2>/dev/null; then

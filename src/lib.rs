@@ -63,6 +63,7 @@
 //! # More
 //!
 //! - Several destinations: [`plan::PlanBuilder::flows`], and as many addresses for the backend.
+//! - One of them switched off and on while the others go on: [`sender::Sender::substreams`].
 //! - Payload that lies in a file: [`region::Layout::Attached`] and [`region::Batch::attach`].
 //! - One core that fills while another sends, with or without `async`: [`sender::Pipeline`].
 //! - Descriptors, so that receivers know what items mean: [`wire::Descriptor`].

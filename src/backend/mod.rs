@@ -212,6 +212,9 @@ pub enum SendError {
     /// A fault that was asked for: see [`fault`].
     #[error("injected fault")]
     Injected,
+    /// The heap's substream was off: see [`Substreams`](crate::sender::Substreams).
+    #[error("its substream is disabled")]
+    Disabled,
     /// The sender was closed before the packet was done.
     #[error("the sender was closed first")]
     Closed,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
-use doorbell::config::{Config, Endpoint, Interface, Options, Size};
+use doorbell::config::{Config, ConfigError, Endpoint, Interface, Options, Size};
 
 use super::bench::SinkKind;
 use super::exit::Failure;
@@ -262,14 +262,23 @@ pub struct What {
 impl What {
     /// Puts the flags over the file.
     pub fn configuration(self) -> Result<Config, Failure> {
-        let Some(path) = &self.file else { return Ok(Config::from_options(self.options)?) };
+        let Some(path) = &self.file else {
+            return Ok(Config::from_options(launched(self.options)?)?);
+        };
         let text = fs::read_to_string(path)
             .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
         let options = self.options.or(Options::from_toml(&text, path)?);
         // A flag may be at fault as well, and the error names that.
-        Config::from_options(options)
+        launched(options)
+            .and_then(Config::from_options)
             .map_err(|error| Failure::Usage(format!("with {}: {error}", path.display())))
     }
+}
+
+/// The options, with what a launcher of many senders says of this one.
+fn launched(options: Options) -> Result<Options, ConfigError> {
+    let senders = options.senders.adopt(|name| std::env::var(name).ok())?;
+    Ok(Options { senders, ..options })
 }
 
 const SEND_EXAMPLES: &str = "\

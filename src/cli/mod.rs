@@ -10,6 +10,8 @@ macro_rules! say {
 
 mod args;
 mod bench;
+mod descriptors;
+mod destinations;
 mod devices;
 mod exit;
 mod frame_clock;

@@ -82,7 +82,8 @@ impl Summary {
         };
         let pinned_bytes = size(plan, stream.layout, in_flight)?
             + size(&stream.start, Layout::Packed, 1)?
-            + size(&stream.stop, Layout::Packed, 1)?;
+            + size(&stream.stop, Layout::Packed, 1)?
+            + stream.warm_up.as_ref().map_or(Ok(0), |plan| size(plan, Layout::Packed, 1))?;
         let mut sizes = BTreeMap::new();
         for packet in plan.packets().iter().filter(|packet| packet.heap == 0) {
             *sizes.entry(packet.len()).or_insert(0) += 1;

@@ -10,6 +10,7 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 
+use super::destinations::Destination;
 use super::nic::DeviceCounters;
 use super::plural;
 
@@ -69,6 +70,9 @@ pub struct Report {
     pub zerocopy_copied: u64,
     /// Times that the backend had no room.
     pub waits: u64,
+    /// What became of the data heaps of each destination, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<Destination>,
     /// What the device says that it sent meanwhile, for this program and all others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceCounters>,
@@ -153,6 +157,16 @@ impl Report {
         if self.heaps_unsubmitted > 0 {
             say!("          {} never were submitted", plural(self.heaps_unsubmitted, "heap"));
         }
+        // Of many, those that lack something.
+        let all = self.destinations.len() <= DESTINATIONS_SHOWN;
+        for it in self.destinations.iter().filter(|it| all || it.heaps_failed > 0) {
+            say!(
+                "          {} of {} to {}",
+                HumanCount(it.heaps - it.heaps_failed),
+                plural(it.heaps, "heap"),
+                it.to
+            );
+        }
         if let Some(device) = &self.device {
             say!("device    {device}");
         }
@@ -189,3 +203,6 @@ impl Cost {
         Self { user: seconds(Usage::user_time), system: seconds(Usage::system_time) }
     }
 }
+
+/// More would push the rest off the screen.
+const DESTINATIONS_SHOWN: usize = 16;

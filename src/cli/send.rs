@@ -21,6 +21,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::args::SendArguments;
+use super::descriptors::DescriptorClock;
+use super::destinations::Destinations;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::frame_clock::FrameClock;
 use super::monitor::{Figures, Monitor};
@@ -186,8 +188,13 @@ struct Run {
     start_with_data: Option<u64>,
     /// Data batches that are idle.
     idle: Vec<Batch>,
+    /// Descriptors, while they are not in flight; and their region.
     start: Option<Batch>,
+    start_region: u64,
     stop: Option<Batch>,
+    /// What goes before the stream, while it is not in flight.
+    warm_up: Option<Batch>,
+    destinations: Destinations,
     /// Heaps of descriptors and stream control that did not go out.
     others_failed: u64,
     /// Bytes of SPEAD submitted.
@@ -203,19 +210,21 @@ impl Run {
         interrupted: Arc<AtomicBool>,
         monitor: Monitor,
     ) -> Result<Self, Failure> {
-        let stream_config = &stream.config.stream;
-        sender.number_heaps(stream_config.cnt_start, stream_config.cnt_step);
+        let (first, step) = stream.config.senders.cnts(&stream.config.stream);
+        sender.number_heaps(first, step);
         let pacing = pace(&mut sender, &stream)?;
         let mut one = |plan: &Arc<Plan>| {
             sender.allocate(plan, Layout::Packed, 1, Vec::new()).map(|mut batches| batches.pop())
         };
         let (start, stop) = (one(&stream.start)?, one(&stream.stop)?);
+        let warm_up = stream.warm_up.as_ref().map_or(Ok(None), &mut one)?;
         let in_flight = stream.config.batch.in_flight;
         let attached = stream.source.mapped().filter(|_| stream.layout == Layout::Attached);
         let sources = attached.map_or_else(Vec::new, |mapped| mapped.memories().to_vec());
         let idle = sender.allocate(&stream.data, stream.layout, in_flight, sources)?;
         let region: &Arc<Region> = idle[0].region();
-        let pinned = [&start, &stop].into_iter().flatten().map(|batch| batch.region().memory());
+        let pinned =
+            [&start, &stop, &warm_up].into_iter().flatten().map(|batch| batch.region().memory());
         let pinned_bytes = pinned.chain([region.memory()]).map(|memory| memory.len() as u64).sum();
         let plans = [&stream.start, &stream.data, &stream.stop];
         let packets = plans.iter().flat_map(|plan| plan.packets());
@@ -249,13 +258,17 @@ impl Run {
             zerocopy_messages: 0,
             zerocopy_copied: 0,
             waits: 0,
+            destinations: Vec::new(),
             device: None,
             received: None,
         };
         let progress = Progress::new(stream.heaps, stream.source.heap_len() as u64, quiet);
         let start_with_data =
             start.as_ref().filter(|_| stream.first_data_heap > 0).map(|start| start.region().id());
+        let stream_start = start.as_ref().map_or(0, |start| start.region().id());
+        let destinations = Destinations::new(&stream.destinations);
         Ok(Self {
+            destinations,
             data: region.id(),
             start_with_data,
             stream,
@@ -264,8 +277,10 @@ impl Run {
             progress,
             interrupted,
             idle,
+            start_region: stream_start,
             start,
             stop,
+            warm_up,
             others_failed: 0,
             spead_bytes: 0,
             monitor,
@@ -274,6 +289,7 @@ impl Run {
 
     /// Sends it all: descriptors, data until there is no more, and that this is the end.
     fn send(&mut self) -> Result<(), Failure> {
+        self.warm_up();
         let cost = Cost::now();
         let begin = Instant::now();
         let outcome = self.send_data();
@@ -285,7 +301,7 @@ impl Run {
                 None => tracing::warn!("the source ended {missing} heaps early"),
             }
         }
-        if let Some(stop) = self.stop.take() {
+        if let Some(stop) = self.stop.take().filter(|_| self.stream.config.senders.stop_heap) {
             let heaps = stop.heaps();
             self.submit(stop, heaps);
         }
@@ -296,37 +312,65 @@ impl Run {
         self.report.count(&counters, self.sender.caps().overhead, self.spead_bytes);
         self.report.time(begin.elapsed(), &cost);
         self.report.loss = self.stream.source.loss();
+        self.report.destinations = self.destinations.list();
         outcome
     }
 
-    fn send_data(&mut self) -> Result<(), Failure> {
-        let first = self.stream.first_data_heap;
-        if let Some(mut start) = self.start.take() {
-            if first > 0 && !self.fill(&mut start, 0, 0)? {
-                return Ok(());
+    /// Sends heaps that say nothing, again and again the same, until the network is ready.
+    fn warm_up(&mut self) {
+        let config = &self.stream.config;
+        let (Some(span), Some(plan)) = (config.stream.warm_up, &self.stream.warm_up) else {
+            return;
+        };
+        let (heaps, (first, step)) = (plan.heaps(), config.senders.cnts(&config.stream));
+        let begin = Instant::now();
+        while begin.elapsed() < span.duration() && !self.interrupted.load(Ordering::Relaxed) {
+            if let Some(batch) = self.warm_up.take() {
+                // The same cnts, so that those of the stream do not depend on the time this takes.
+                self.sender.number_heaps(first, step);
+                self.submit(batch, heaps);
             }
-            self.stream.source.check(0..first)?;
-            let heaps = start.heaps();
-            self.submit(start, heaps);
-            self.report.heaps += first;
+            let pause = Instant::now();
+            while let Some(left) = WARM_UP_INTERVAL.checked_sub(pause.elapsed())
+                && !self.interrupted.load(Ordering::Relaxed)
+            {
+                self.rest(left);
+            }
+        }
+        self.sender.number_heaps(first.wrapping_add(step.wrapping_mul(heaps.into())), step);
+    }
+
+    fn send_data(&mut self) -> Result<(), Failure> {
+        if !self.send_descriptors(&mut None)? {
+            return Ok(());
         }
         let total = self.stream.heaps.unwrap_or(u64::MAX);
         let mut frames = FrameClock::start(&self.stream);
+        let mut descriptors = DescriptorClock::start(&self.stream);
         while self.report.heaps < total && !self.interrupted.load(Ordering::Relaxed) {
-            let Some(mut batch) = self.idle_batch() else { break };
             let next = self.report.heaps;
-            let wanted = (total - next).min(u64::from(batch.heaps())) as u32;
+            let mut room = total - next;
+            if let Some(clock) = &mut descriptors {
+                let due = clock.room(next) == 0;
+                // If they are still in flight, they are due until they are not.
+                if due && self.start.is_some() {
+                    clock.restart(next);
+                    if !self.send_descriptors(&mut frames)? {
+                        break;
+                    }
+                    continue;
+                }
+                room = if due { room } else { room.min(clock.room(next)) };
+            }
+            let Some(mut batch) = self.idle_batch() else { break };
+            let wanted = room.min(u64::from(batch.heaps())) as u32;
             let mut filled = 0;
             while filled < wanted && self.fill(&mut batch, filled, next + u64::from(filled))? {
                 filled += 1;
             }
-            self.stream.source.check(next..next + u64::from(filled))?;
+            self.check(next, u64::from(filled))?;
             if filled > 0 {
-                while let Some(left) = frames.as_mut().and_then(|frames| frames.left(next))
-                    && !self.interrupted.load(Ordering::Relaxed)
-                {
-                    self.rest(left);
-                }
+                self.wait_until_due(&mut frames, next);
                 self.submit(batch, filled);
                 self.report.heaps += u64::from(filled);
                 self.progress.sent(self.report.heaps);
@@ -338,8 +382,48 @@ impl Run {
         Ok(())
     }
 
-    /// Puts heap `index` of the stream into a batch. False if the source has ended.
+    /// Sends descriptors, with the next data heap where they go together. False if the source has ended.
+    fn send_descriptors(&mut self, frames: &mut Option<FrameClock>) -> Result<bool, Failure> {
+        let Some(mut start) = self.start.take() else { return Ok(true) };
+        let (next, with_data) = (self.report.heaps, self.stream.first_data_heap);
+        if with_data > 0 {
+            if !self.fill(&mut start, 0, next)? {
+                return Ok(false);
+            }
+            self.wait_until_due(frames, next);
+        }
+        self.check(next, with_data)?;
+        let heaps = start.heaps();
+        self.submit(start, heaps);
+        self.report.heaps += with_data;
+        Ok(true)
+    }
+
+    /// Lets what is in flight go on until heap `next` is due.
+    fn wait_until_due(&mut self, frames: &mut Option<FrameClock>, next: u64) {
+        while let Some(left) = frames.as_mut().and_then(|frames| frames.left(next))
+            && !self.interrupted.load(Ordering::Relaxed)
+        {
+            self.rest(left);
+        }
+    }
+
+    /// Whether what `heaps` heaps from heap `first` of this sender's were made of is still there.
+    fn check(&self, first: u64, heaps: u64) -> Result<(), SourceError> {
+        match first.checked_add(heaps.wrapping_sub(1)).filter(|_| heaps > 0) {
+            Some(last) => self.stream.source.check(self.index(first)..self.index(last) + 1),
+            None => Ok(()),
+        }
+    }
+
+    /// Which heap of the source heap `own` of this sender's is.
+    fn index(&self, own: u64) -> u64 {
+        self.stream.config.senders.heaps().map_or(own, |rank| rank.nth(own))
+    }
+
+    /// Puts heap `index` of this sender's into a batch. False if the source has ended.
     fn fill(&mut self, batch: &mut Batch, heap: u32, index: u64) -> Result<bool, SourceError> {
+        let index = self.index(index);
         let source = &mut self.stream.source;
         let len = source.heap_len();
         let attached = source.mapped().filter(|_| self.stream.layout == Layout::Attached);
@@ -407,7 +491,12 @@ impl Run {
         self.spead_bytes += batch.region().plan().bytes_of_first(heaps);
         if let Err(rejected) = self.sender.submit_first(batch, heaps) {
             tracing::error!(%rejected, "heaps were not sent");
-            self.lose(rejected.batch.slot().region, u64::from(heaps));
+            let region = rejected.batch.slot().region;
+            self.lose(region, u64::from(heaps));
+            if self.carries_data(region) {
+                let payload = self.stream.source.heap_len() as u64;
+                self.destinations.refused(rejected.batch.region().plan(), heaps, payload);
+            }
         }
         while let Some(completion) = self.sender.poll() {
             self.account(completion);
@@ -441,10 +530,15 @@ impl Run {
         if self.carries_data(region) {
             let heap_len = self.stream.source.heap_len() as u64;
             self.report.payload_bytes += u64::from(completion.sent()) * heap_len;
+            self.destinations.account(&completion, heap_len);
         }
         self.monitor.update(|| self.figures());
         if region == self.data {
             self.idle.push(completion.batch);
+        } else if region == self.start_region {
+            self.start = Some(completion.batch);
+        } else if self.stream.warm_up.is_some() {
+            self.warm_up = Some(completion.batch);
         }
     }
 
@@ -473,6 +567,8 @@ impl Run {
     }
 }
 
+/// Between heaps that warm up: ten a second.
+const WARM_UP_INTERVAL: Duration = Duration::from_millis(100);
 /// Until the signal that ends the program is seen.
 const LONGEST_REST: Duration = Duration::from_millis(50);
 /// Until what is in flight is looked at.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use doorbell::config::{Config, HeapContent, SourceKind};
+use doorbell::config::{Config, HeapContent, ShareKind, SourceKind};
 use doorbell::source::{Files, Packed, Pattern, Random, Reader, Source, SourceError, SourceItem};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::exit::Failure;
 use super::pipe::Pipe;
+use super::plural;
 
 /// Opens the source, packed if that is asked for; `interrupted` ends what is read as it comes.
 pub fn open(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn Source>, Failure> {
@@ -30,7 +31,7 @@ pub fn open(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn So
     let source: Box<dyn Source> = match &config.source {
         SourceKind::Pattern => Box::new(Pattern::new(items(SourceItem::samples))),
         SourceKind::Random { seed } => Box::new(Random::new(*seed, items(SourceItem::samples))),
-        SourceKind::Npy(paths) => Box::new(Files::npy(&files(paths)?)?.repeat(times)),
+        SourceKind::Npy(paths) => Box::new(Files::npy(&own_files(config, paths)?)?.repeat(times)),
         SourceKind::File(paths) => match paths.as_slice() {
             [path] if is_stream(path) => {
                 if times != Some(1) {
@@ -45,7 +46,9 @@ pub fn open(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn So
                 })?;
                 Box::new(Reader::new(pipe, items(SourceItem::samples))?)
             }
-            paths => Box::new(Files::raw(&files(paths)?, &items(SourceItem::bytes))?.repeat(times)),
+            paths => Box::new(
+                Files::raw(&own_files(config, paths)?, &items(SourceItem::bytes))?.repeat(times),
+            ),
         },
         SourceKind::Stdin => {
             let stdin = Pipe::stdin(interrupted)
@@ -62,6 +65,20 @@ fn is_stream(path: &Path) -> bool {
         let kind = metadata.file_type();
         kind.is_fifo() || kind.is_char_device()
     })
+}
+
+/// Those of the files that are this sender's.
+fn own_files(config: &Config, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let files = files(paths)?;
+    let Some(rank) = config.senders.share_of(ShareKind::Files) else { return Ok(files) };
+    let (index, size) = (rank.index() as usize, rank.size() as usize);
+    if files.len() < size {
+        return Err(Failure::Usage(format!(
+            "senders.share (--share): {size} senders share {}: give each one, or share heaps",
+            plural(files.len() as u64, "file")
+        )));
+    }
+    Ok(files.into_iter().skip(index).step_by(size).collect())
 }
 
 /// The files that paths or patterns name, those of each pattern in alphabetical order.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use doorbell::backend::{Backend, OpenError, max_packet_size};
-use doorbell::config::{Config, ConstantItem, DescriptorPlacement, LayoutKind};
+use doorbell::config::{Config, ConstantItem, DescriptorPlacement, LayoutKind, ShareKind};
 use doorbell::plan::{HeapSpec, Item, PacketSize, Plan, PlanError};
 use doorbell::region::Layout;
 use doorbell::source::{Constant, FRAME_NUMBER_ITEM, Source, TIMESTAMP_ITEM};
 use doorbell::wire::{Descriptor, Field, StreamControl};
 
 use super::exit::Failure;
+use super::plural;
 use super::source;
 use super::way::Way;
 
@@ -30,6 +31,8 @@ pub struct Stream {
     pub start: Arc<Plan>,
     pub data: Arc<Plan>,
     pub stop: Arc<Plan>,
+    /// What is sent before the stream begins, to no effect.
+    pub warm_up: Option<Arc<Plan>>,
     /// Index of the first data heap that the data plan sends.
     pub first_data_heap: u64,
 }
@@ -57,6 +60,7 @@ impl Stream {
             }
             (asked, there) => asked.or(there),
         };
+        let heaps = own_heaps(&config, heaps)?;
         let layout = match (config.batch.layout, source.mapped()) {
             (LayoutKind::Auto | LayoutKind::Split, Some(_)) => Layout::Attached,
             (LayoutKind::Auto, None) | (LayoutKind::Packed, _) => Layout::Packed,
@@ -94,6 +98,13 @@ impl Stream {
                 false => planner.plan(&descriptors, flows as usize)?,
             },
             data: planner.plan(&data_heap(HeapSpec::new()), batch_heaps as usize)?,
+            warm_up: match config.stream.warm_up {
+                // A receiver finds no item in it, and goes on.
+                Some(_) => {
+                    Some(planner.plan(&HeapSpec::control(StreamControl::Start), flows as usize)?)
+                }
+                None => None,
+            },
             stop: planner.plan(&HeapSpec::control(StreamControl::Stop), flows as usize)?,
             first_data_heap: u64::from(together),
             layout,
@@ -109,7 +120,8 @@ impl Stream {
     /// Opens the backend.
     pub fn open(&self) -> Result<Box<dyn Backend>, OpenError> {
         let batches = self.config.batch.in_flight as usize;
-        let others = self.start.packets().len() + self.stop.packets().len();
+        let warm_up = self.warm_up.as_ref().map_or(0, |plan| plan.packets().len());
+        let others = self.start.packets().len() + self.stop.packets().len() + warm_up;
         let packets = self.data.packets().len() * batches + others;
         self.way.open(u32::try_from(packets).unwrap_or(u32::MAX), self.layout)
     }
@@ -117,10 +129,12 @@ impl Stream {
     /// Heap cnt of data heap 0.
     pub fn first_data_cnt(&self) -> u64 {
         let stream = &self.config.stream;
-        let before = match self.first_data_heap {
-            0 => u64::from(self.start.heaps()),
+        let descriptors = match self.first_data_heap {
+            0 => self.start.heaps(),
             _ => 0,
         };
+        let warm_up = self.warm_up.as_ref().map_or(0, |plan| plan.heaps());
+        let before = u64::from(descriptors) + u64::from(warm_up);
         stream.cnt_start.wrapping_add(stream.cnt_step.wrapping_mul(before))
     }
 }
@@ -163,10 +177,25 @@ fn numbers(config: &Config) -> Vec<Descriptor> {
     numbers
 }
 
-/// Looks the destinations up, and sees to it that they are of one family: that of the first.
+/// How many heaps are this sender's, of all that are to be sent.
+fn own_heaps(config: &Config, heaps: Option<u64>) -> Result<Option<u64>, Failure> {
+    let (Some(heaps), Some(rank)) = (heaps, config.senders.heaps()) else { return Ok(heaps) };
+    match rank.share_of(heaps) {
+        0 => Err(Failure::Usage(format!(
+            "senders.ranks (--ranks): {} senders share {}: start fewer",
+            rank.size(),
+            plural(heaps, "heap")
+        ))),
+        own => Ok(Some(own)),
+    }
+}
+
+/// Looks this sender's destinations up, and sees to it that they are of one family: that of the first.
 fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
     let mut resolved: Vec<SocketAddr> = Vec::new();
-    for endpoint in config.stream.destinations() {
+    let own = config.senders.share_of(ShareKind::Destinations);
+    let (index, size) = own.map_or((0, 1), |rank| (rank.index() as usize, rank.size() as usize));
+    for endpoint in config.stream.destinations().skip(index).step_by(size) {
         let host = endpoint.host().to_string();
         let error = |why: String| Failure::Open(OpenError::new("look up", &host, why));
         let found: Vec<SocketAddr> = (host.as_str(), endpoint.port())

@@ -244,7 +244,7 @@ mod tests {
             ("\n[steam]\nto = 'a:1'", "run.toml:2: unknown key `steam`: did you mean `stream`?"),
             (
                 "[zzzzzz]",
-                "run.toml:1: unknown key `zzzzzz`: the valid ones are stream, heap, source, batch, pacing, backend, monitor, item",
+                "run.toml:1: unknown key `zzzzzz`: the valid ones are stream, heap, source, batch, pacing, backend, monitor, senders, item",
             ),
             (
                 "source = 'a.npy'",

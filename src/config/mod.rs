@@ -19,6 +19,7 @@ mod array;
 mod constant;
 mod endpoint;
 mod error;
+mod every;
 mod file;
 mod frames;
 mod interface;
@@ -27,6 +28,7 @@ mod options;
 mod pack;
 mod packet_size;
 mod resolve;
+mod senders;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,7 @@ pub use array::{ArrayType, ElementType};
 pub use constant::{ConstantItem, ConstantValue};
 pub use endpoint::{Endpoint, Host};
 pub use error::{ConfigError, Key, Place};
+pub use every::{Every, Span};
 pub use frames::{FrameRate, Repeat};
 pub use interface::Interface;
 pub use item::{Item, ItemSpec};
@@ -51,6 +54,7 @@ pub use options::{
 };
 pub use pack::{PackConfig, PackRange};
 pub use packet_size::PacketSize;
+pub use senders::{Rank, SendersConfig, SendersOptions, ShareKind};
 pub use source::SourceKind;
 pub use units::{Rate, Size};
 pub use value::InvalidValue;
@@ -81,6 +85,8 @@ pub struct Config {
     pub pacing: PacingConfig,
     /// The way onto the wire.
     pub backend: BackendConfig,
+    /// Which share of the stream is this sender's, where there are several.
+    pub senders: SendersConfig,
     /// Items that are the same in every heap.
     pub constants: Vec<ConstantItem>,
     /// What is said while the stream runs.
@@ -127,6 +133,8 @@ pub struct StreamConfig {
     pub dst_mac: Option<MacAddress>,
     /// UDP source port, never 0; `None` is any free one.
     pub source_port: Option<u16>,
+    /// For how long to send what says nothing before the stream begins.
+    pub warm_up: Option<Span>,
 }
 
 impl StreamConfig {
@@ -152,6 +160,8 @@ pub struct HeapConfig {
     pub count: Option<u64>,
     /// Where descriptors travel.
     pub descriptors: DescriptorPlacement,
+    /// How often they are sent again; `None` is never.
+    pub descriptors_every: Option<Every>,
     /// Whether heaps are numbered by an item of their own.
     pub frame_number: bool,
 }

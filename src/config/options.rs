@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{choice, number, text, texts};
 use super::{
-    ConstantItem, Endpoint, FrameRate, Interface, ItemSpec, PackRange, PacketSize, Rate, Repeat,
-    Size, SourceKind,
+    ConstantItem, Endpoint, Every, FrameRate, Interface, ItemSpec, PackRange, PacketSize, Rate,
+    Repeat, SendersOptions, Size, SourceKind, Span,
 };
 use crate::backend::udp::ZeroCopy;
 use crate::plan::Order;
@@ -44,6 +44,9 @@ pub struct Options {
     /// What is said while the stream runs.
     #[command(flatten)]
     pub monitor: MonitorOptions,
+    /// Which share of the stream is this sender's.
+    #[command(flatten)]
+    pub senders: SendersOptions,
     /// Items that are the same in every heap: `[[item]]`, in a file alone.
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -128,6 +131,12 @@ pub struct StreamOptions {
     #[arg(id = "stream.source_port", long = "source-port", value_name = "PORT")]
     #[serde(deserialize_with = "number")]
     pub source_port: Option<u16>,
+
+    /// Send heaps that say nothing, ten a second, for so long before the stream begins, for networks that
+    /// learn slowly where packets go [default: none]
+    #[arg(id = "stream.warm_up", long = "warm-up", value_name = "TIME")]
+    #[serde(with = "text")]
+    pub warm_up: Option<Span>,
 }
 
 /// The section `[heap]`.
@@ -166,6 +175,12 @@ pub struct HeapOptions {
     )]
     #[serde(with = "choice")]
     pub descriptors: Option<DescriptorPlacement>,
+
+    /// Send descriptors again after so many heaps, or so much time, for receivers that join late [default:
+    /// never]
+    #[arg(id = "heap.descriptors_every", long = "descriptors-every", value_name = "HEAPS|TIME")]
+    #[serde(with = "text")]
+    pub descriptors_every: Option<Every>,
 
     /// Number heaps from 0 on by an item of their own, 0x1601 frame_number [default: false]
     #[arg(
@@ -485,6 +500,7 @@ impl Options {
                 hold_back: self.pacing.hold_back.or(other.pacing.hold_back),
             },
             backend: self.backend.or(other.backend),
+            senders: self.senders.or(other.senders),
             item: if self.item.is_empty() { other.item } else { self.item },
             monitor: MonitorOptions {
                 log_interval: self.monitor.log_interval.or(other.monitor.log_interval),
@@ -509,6 +525,7 @@ impl StreamOptions {
             vlan: self.vlan.or(other.vlan),
             dst_mac: self.dst_mac.or(other.dst_mac),
             source_port: self.source_port.or(other.source_port),
+            warm_up: self.warm_up.or(other.warm_up),
         }
     }
 }
@@ -520,6 +537,7 @@ impl HeapOptions {
             count: self.count.or(other.count),
             items: self.items.or(other.items),
             descriptors: self.descriptors.or(other.descriptors),
+            descriptors_every: self.descriptors_every.or(other.descriptors_every),
             frame_number: self.frame_number.or(other.frame_number),
         }
     }

@@ -6,8 +6,8 @@ use super::{
     ArrayType, BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig,
     BatchOptions, Config, ConfigError, ConstantItem, Endpoint, HeapConfig, HeapContent,
     HeapOptions, Host, Interface, InvalidValue, Item, ItemSpec, Key, MonitorConfig, MonitorOptions,
-    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat, Size,
-    SourceKind, SourceOptions, StreamConfig, StreamOptions,
+    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat,
+    SendersConfig, SendersOptions, Size, SourceKind, SourceOptions, StreamConfig, StreamOptions,
 };
 use crate::wire::ethernet::Vlan;
 use crate::wire::{Flavour, MIN_PACKET_SIZE};
@@ -32,15 +32,22 @@ impl Config {
         let pack = PackConfig::resolve(&options.source, &source, &heap.content)?;
         let heap_bytes = heap.content.bytes().filter(|_| pack.is_none());
         let pacing = pacing(&options.pacing)?;
+        let senders = SendersConfig::resolve(&options.senders, &stream.to, &source, heap.count)?;
         let mut batch_options = options.batch;
         if pacing.frame_rate.is_some() {
             // What is in a batch goes at once: no more than is due at once.
-            let one_each = stream.to.iter().map(Endpoint::count).sum::<u32>().max(1);
+            let all = stream.to.iter().map(Endpoint::count).sum::<u32>();
+            let one_each = senders.destinations(all.into()).max(1) as u32;
             batch_options.heaps = batch_options.heaps.or(Some(one_each));
         }
-        let batch = batch(&batch_options, &stream, heap.count, heap_bytes)?;
+        let batch = batch(&batch_options, &stream, &senders, heap.count, heap_bytes)?;
         let backend = backend(options.backend, &stream)?;
         let monitor = monitor(&options.monitor);
+        if heap.descriptors_every.is_some() && stream.to.is_empty() {
+            let hint =
+                format!("{DESCRIPTORS_EVERY} is for receivers that join late; give HOST:PORT");
+            return Err(ConfigError::missing(TO, hint));
+        }
         Ok(Self {
             stream,
             heap,
@@ -51,6 +58,7 @@ impl Config {
             pacing,
             backend,
             monitor,
+            senders,
             constants: options.item,
         })
     }
@@ -79,6 +87,7 @@ fn stream(options: StreamOptions) -> Result<StreamConfig, ConfigError> {
         vlan: options.vlan.map(vlan).transpose()?,
         dst_mac: options.dst_mac,
         source_port: options.source_port,
+        warm_up: options.warm_up,
     };
     one_family(&stream.to)?;
     if let PacketSize::AtMost(bytes) = stream.packet_size
@@ -265,6 +274,7 @@ fn heap(
         content,
         count,
         descriptors: options.descriptors.unwrap_or_default(),
+        descriptors_every: options.descriptors_every,
         frame_number: options.frame_number.unwrap_or_default(),
     })
 }
@@ -272,11 +282,13 @@ fn heap(
 fn batch(
     options: &BatchOptions,
     stream: &StreamConfig,
+    senders: &SendersConfig,
     count: Option<u64>,
     heap_bytes: Option<u64>,
 ) -> Result<BatchConfig, ConfigError> {
-    let destinations =
-        stream.to.iter().map(|endpoint| u64::from(endpoint.count())).sum::<u64>().max(1);
+    let destinations = stream.to.iter().map(|endpoint| u64::from(endpoint.count())).sum();
+    let destinations = senders.destinations(destinations).max(1);
+    let count = count.map(|count| senders.own_heaps(count));
     let in_flight = options.in_flight.unwrap_or(IN_FLIGHT_DEFAULT);
     at_least_1(IN_FLIGHT, in_flight.into())?;
     if let Some(heaps) = options.heaps.map(u64::from) {
@@ -433,6 +445,7 @@ impl From<&Config> for Options {
             pacing,
             backend,
             monitor,
+            senders,
             constants,
         } = config.clone();
         let (size, items) = match heap.content {
@@ -462,12 +475,14 @@ impl From<&Config> for Options {
                 vlan: stream.vlan.map(Vlan::id),
                 dst_mac: stream.dst_mac,
                 source_port: stream.source_port,
+                warm_up: stream.warm_up,
             },
             heap: HeapOptions {
                 size,
                 count: heap.count,
                 items,
                 descriptors: Some(heap.descriptors),
+                descriptors_every: heap.descriptors_every,
                 frame_number: Some(heap.frame_number),
             },
             source: SourceOptions {
@@ -503,6 +518,7 @@ impl From<&Config> for Options {
                 log_interval: Some(monitor.log_interval.map_or(0, |it| it.as_secs() as u32)),
                 metrics: monitor.metrics,
             },
+            senders: SendersOptions::from(&senders),
             item: constants,
         }
     }
@@ -521,6 +537,7 @@ const SOURCE_PORT: Key = Key("stream.source_port");
 const HEAP_SIZE: Key = Key("heap.size");
 const HEAPS: Key = Key("heap.count");
 const ITEMS: Key = Key("heap.items");
+const DESCRIPTORS_EVERY: Key = Key("heap.descriptors_every");
 const SOURCE: Key = Key("source.kind");
 const DTYPE: Key = Key("source.dtype");
 const SHAPE: Key = Key("source.shape");

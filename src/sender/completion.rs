@@ -92,17 +92,61 @@ pub(super) struct Entry {
     cnt_step: u64,
     /// Packets to post next; more may follow. None once all were posted.
     unposted: Option<Range<u32>>,
+    /// Flows that are off, if any is; of their packets none is posted.
+    disabled: Option<Box<[bool]>>,
     /// Packets posted and not done.
     outstanding: u32,
     failures: Vec<HeapFailure>,
 }
 
 impl Entry {
-    pub(super) fn new(in_flight: InFlight, first_cnt: u64, cnt_step: u64) -> Self {
-        let plan = in_flight.region().plan();
-        let unposted = plan.next_packets(in_flight.heaps(), 0);
-        let first_cnt = first_cnt & plan.flavour().max_value();
-        Self { in_flight, first_cnt, cnt_step, unposted, outstanding: 0, failures: Vec::new() }
+    pub(super) fn new(
+        in_flight: InFlight,
+        first_cnt: u64,
+        cnt_step: u64,
+        disabled: Option<Box<[bool]>>,
+    ) -> Self {
+        let first_cnt = first_cnt & in_flight.region().plan().flavour().max_value();
+        let failures = Vec::new();
+        let unposted = None;
+        let mut entry =
+            Self { in_flight, first_cnt, cnt_step, unposted, disabled, outstanding: 0, failures };
+        entry.unposted = entry.next_packets(0);
+        entry.leave_out();
+        entry
+    }
+
+    /// Says of the heaps to flows that are off that they are not sent.
+    fn leave_out(&mut self) {
+        let Some(disabled) = &self.disabled else { return };
+        let flows = self.in_flight.region().plan().flows();
+        let heaps = 0..self.in_flight.heaps();
+        let left_out = heaps.filter(|heap| disabled[(heap % flows) as usize]);
+        self.failures = left_out
+            .map(|heap| HeapFailure { heap, cnt: self.cnt(heap), error: SendError::Disabled })
+            .collect();
+    }
+
+    fn cnt(&self, heap: u32) -> u64 {
+        let cnt = self.first_cnt.wrapping_add(self.cnt_step.wrapping_mul(u64::from(heap)));
+        cnt & self.in_flight.region().plan().flavour().max_value()
+    }
+
+    /// The first packets to post that are not before packet `from`.
+    fn next_packets(&self, from: u32) -> Option<Range<u32>> {
+        let (plan, heaps) = (self.in_flight.region().plan(), self.in_flight.heaps());
+        let mut range = plan.next_packets(heaps, from)?;
+        let Some(disabled) = &self.disabled else { return Some(range) };
+        loop {
+            let packets = &plan.packets()[range.start as usize..range.end as usize];
+            let is_off = |flow: u32| disabled[flow as usize];
+            if let Some(start) = packets.iter().position(|packet| !is_off(packet.flow)) {
+                let len = packets[start..].iter().take_while(|packet| !is_off(packet.flow)).count();
+                let start = range.start + start as u32;
+                return Some(start..start + len as u32);
+            }
+            range = plan.next_packets(heaps, range.end)?;
+        }
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -128,8 +172,8 @@ impl Entry {
         let Some(range) = &mut self.unposted else { return };
         range.start += packets;
         if range.start == range.end {
-            let plan = self.in_flight.region().plan();
-            self.unposted = plan.next_packets(self.in_flight.heaps(), range.end);
+            let end = range.end;
+            self.unposted = self.next_packets(end);
         }
     }
 
@@ -195,9 +239,7 @@ impl Entry {
 
     /// Takes note of why a heap did not go out: of the last reason, if there are several.
     fn lose_heap(&mut self, heap: u32, error: SendError) {
-        let cnt = self.first_cnt.wrapping_add(self.cnt_step.wrapping_mul(u64::from(heap)));
-        let cnt = cnt & self.in_flight.region().plan().flavour().max_value();
-        let failure = HeapFailure { heap, cnt, error };
+        let failure = HeapFailure { heap, cnt: self.cnt(heap), error };
         match self.failures.binary_search_by_key(&heap, |failure| failure.heap) {
             Ok(place) => self.failures[place] = failure,
             Err(place) => self.failures.insert(place, failure),

@@ -2,6 +2,7 @@
 
 mod completion;
 mod pipeline;
+mod substreams;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use completion::{Completion, HeapFailure, Reason, Rejected};
 pub use pipeline::{NextCompletion, Pipeline};
+pub use substreams::Substreams;
 use thiserror::Error;
 
 use self::completion::Entry;
@@ -60,6 +62,7 @@ pub struct Sender {
     next_cnt: u64,
     cnt_step: u64,
     pacing: Option<Pacing>,
+    substreams: Substreams,
     /// Packets posted and not done.
     outstanding: u32,
     /// What the backend had done when it failed, and why it did.
@@ -76,6 +79,7 @@ impl Sender {
     /// A sender whose heaps are numbered from 1, as those of spead2.
     pub fn new(backend: Box<dyn Backend>) -> Self {
         Self {
+            substreams: Substreams::new(backend.caps().flows),
             caps: backend.caps(),
             backend: Some(backend),
             in_flight: VecDeque::new(),
@@ -98,6 +102,11 @@ impl Sender {
     /// The cnt of the next heap to be submitted.
     pub fn next_cnt(&self) -> u64 {
         self.next_cnt
+    }
+
+    /// A handle that switches single destinations off and on.
+    pub fn substreams(&self) -> Substreams {
+        self.substreams.clone()
     }
 
     /// Keeps to a rate in software, from now on; `None` to go as fast as can be.
@@ -198,7 +207,9 @@ impl Sender {
             return Err(Rejected { batch: Box::new(batch), reason });
         }
         let in_flight = batch.stamp(heaps, self.next_cnt, self.cnt_step);
-        self.in_flight.push_back(Entry::new(in_flight, self.next_cnt, self.cnt_step));
+        let disabled = self.substreams.disabled();
+        let entry = Entry::new(in_flight, self.next_cnt, self.cnt_step, disabled);
+        self.in_flight.push_back(entry);
         let step = self.cnt_step.wrapping_mul(u64::from(heaps));
         self.next_cnt = self.next_cnt.wrapping_add(step);
         self.post();
