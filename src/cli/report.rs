@@ -25,7 +25,7 @@ pub struct Report {
     pub heaps_failed: u64,
     /// Bytes of payload in the heaps that went out whole.
     pub payload_bytes: u64,
-    /// Bytes of all packets, with Ethernet, IP and UDP headers.
+    /// Bytes of all packets, with Ethernet, IP and UDP headers; over TCP, bytes of the stream.
     pub wire_bytes: u64,
     /// All packets, those of descriptor and stop heaps included.
     pub packets: u64,
@@ -65,6 +65,12 @@ pub struct Report {
     pub zerocopy_copied: u64,
     /// Times that the backend had no room.
     pub waits: u64,
+    /// Bytes that the kernel took and no receiver acknowledged; only TCP knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unacknowledged_bytes: Option<u64>,
+    /// Connections that were made anew; only TCP has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconnects: Option<u64>,
     /// What the receiver on loopback got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<Received>,
@@ -81,6 +87,9 @@ impl Report {
         self.zerocopy_messages = counters.uncopied;
         self.zerocopy_copied = counters.copied;
         self.waits = counters.waits;
+        let connected = self.backend == "tcp";
+        self.unacknowledged_bytes = connected.then_some(counters.unacknowledged);
+        self.reconnects = connected.then_some(counters.reconnects);
     }
 
     /// Takes over how long it took, and what that cost.
@@ -98,7 +107,7 @@ impl Report {
         let arrived = self.received.as_ref().is_none_or(|received| {
             received.heaps == self.heaps && received.incomplete == 0 && received.mismatched == 0
         });
-        self.heaps_failed == 0 && arrived
+        self.heaps_failed == 0 && arrived && self.unacknowledged_bytes.unwrap_or(0) == 0
     }
 
     /// Says it in words.
@@ -142,6 +151,12 @@ impl Report {
         }
         if self.heaps_failed > 0 {
             say!("failed    {} heaps did not go out whole", HumanCount(self.heaps_failed));
+        }
+        if let Some(bytes) = self.unacknowledged_bytes.filter(|&bytes| bytes > 0) {
+            say!(
+                "unsure    {} bytes of heaps that count as sent were not acknowledged",
+                HumanCount(bytes)
+            );
         }
         let Some(received) = &self.received else { return };
         if self.is_success() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use doorbell::backend::OpenError;
 use doorbell::backend::gate::Gate;
@@ -223,6 +223,8 @@ impl Run {
             zerocopy_messages: 0,
             zerocopy_copied: 0,
             waits: 0,
+            unacknowledged_bytes: None,
+            reconnects: None,
             received: None,
         };
         let progress = Progress::new(stream.heaps, stream.source.heap_len() as u64, quiet);
@@ -263,6 +265,7 @@ impl Run {
         while let Some(completion) = self.sender.wait() {
             self.account(completion);
         }
+        self.sender.flush(LONGEST_SILENCE);
         let counters = self.sender.counters();
         self.report.count(&counters, self.sender.caps().overhead, self.spead_bytes);
         self.report.time(begin.elapsed(), &cost);
@@ -380,6 +383,8 @@ impl Run {
     }
 }
 
+/// Of a receiver over TCP, before what it did not acknowledge is reported as such.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// Any free port of 127.0.0.1.
 const ANY_PORT: SocketAddr = SocketAddr::new(LOOPBACK.ip(), 0);
 /// Asked for; the kernel may grant less.
