@@ -101,6 +101,10 @@ unsafe impl Backend for Faulty {
         }
     }
 
+    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+        self.inner.flush(silence)
+    }
+
     fn counters(&self) -> Counters {
         self.inner.counters()
     }

@@ -80,6 +80,10 @@ unsafe impl Backend for Gate {
         Ok(())
     }
 
+    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+        self.inner.flush(silence)
+    }
+
     fn counters(&self) -> Counters {
         self.inner.counters()
     }

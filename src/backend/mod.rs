@@ -9,12 +9,13 @@ pub mod gate;
 pub mod interface;
 pub mod neighbour;
 pub mod pcap;
+pub mod tcp;
 pub mod udp;
 pub mod verbs;
 
 use std::error;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,17 @@ pub unsafe trait Backend: Send {
     fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
         let _ = rate;
         Ok(false)
+    }
+
+    /// Blocks until the other side has acknowledged what was sent, where the protocol has it say so, or
+    /// has acknowledged nothing for as long as `silence`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::poll`].
+    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+        let _ = silence;
+        Ok(())
     }
 
     /// What was done since the backend was opened.
@@ -150,7 +162,7 @@ impl Done {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Calls that handed packets over: `sendmmsg(2)`, `ibv_post_send(3)`.
+    /// Calls that handed packets over: `sendmmsg(2)`, `sendmsg(2)`, `ibv_post_send(3)`.
     pub doorbells: u64,
     /// Messages: UDP segmentation offload makes several packets of one.
     pub messages: u64,
@@ -166,6 +178,11 @@ pub struct Counters {
     pub uncopied: u64,
     /// Messages that were to be sent from there, and that the kernel copied anyway.
     pub copied: u64,
+    /// Connections that were made anew: TCP.
+    pub reconnects: u64,
+    /// Bytes that the kernel took and the other side has not acknowledged, those that went down with a
+    /// connection included: TCP.
+    pub unacknowledged: u64,
 }
 
 /// Why a packet did not go out.
@@ -197,6 +214,14 @@ pub enum SendError {
     /// The file that the payload lies in has shrunk.
     #[error(transparent)]
     Truncated(#[from] Truncated),
+    /// The TCP connection that the packet was for is gone.
+    #[error("the connection to {destination} is lost: {}", io::Error::from_raw_os_error(*errno))]
+    ConnectionLost {
+        /// Where it led.
+        destination: SocketAddr,
+        /// errno(3).
+        errno: i32,
+    },
     /// The link was down when the packet was posted, or went down before it was known to be sent.
     #[error("the link is down")]
     LinkDown,

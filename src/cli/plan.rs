@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use doorbell::plan::{Plan, Run, runs};
+use doorbell::plan::Plan;
 use doorbell::region::{Layout, Region};
 use indicatif::{HumanBytes, HumanCount};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -38,8 +38,8 @@ struct Summary {
     destinations: usize,
     /// Bytes of IP packet that the route carries.
     mtu: u32,
-    /// The largest packet that fits the MTU, in bytes of SPEAD.
-    packet_limit: usize,
+    /// The largest packet that fits the MTU, in bytes of SPEAD; null over TCP, which has no such limit.
+    packet_limit: Option<usize>,
     heap_bytes: usize,
     /// Data heaps of the stream; null if the source does not say.
     heaps: Option<u64>,
@@ -55,7 +55,7 @@ struct Summary {
     /// Pieces of memory that make up a packet.
     pieces_per_packet: u32,
     packets_per_batch: usize,
-    /// Messages to the kernel: each a run of equal packets.
+    /// Messages to the kernel: each a run of equal packets, or over TCP all that go to one destination.
     messages_per_batch: usize,
     longest_run: usize,
     doorbells_per_batch: usize,
@@ -75,8 +75,8 @@ impl Summary {
     fn of(stream: &Stream) -> Result<Self, Failure> {
         let plan = &stream.data;
         let in_flight = stream.config.batch.in_flight;
-        let (limits, headroom) = (stream.way.message_limits(), stream.way.headroom());
-        let runs: Vec<Run> = runs(plan.packets(), limits).collect();
+        let headroom = stream.way.headroom();
+        let messages = stream.way.messages(plan, stream.layout);
         let size = |plan: &Plan, layout, batches| {
             Region::size(plan, layout, batches, headroom).map_err(|e| Failure::Allocate(e.into()))
         };
@@ -114,11 +114,11 @@ impl Summary {
             },
             pieces_per_packet: way::pieces(stream.layout),
             packets_per_batch: plan.packets().len(),
-            messages_per_batch: runs.len(),
-            longest_run: runs.iter().map(|run| run.packets.len()).max().unwrap_or(0),
+            messages_per_batch: messages.len(),
+            longest_run: messages.iter().copied().max().unwrap_or(0),
             doorbells_per_batch: stream.way.doorbells(
                 plan.packets().len(),
-                runs.len(),
+                messages.len(),
                 stream.layout,
             ),
             pinned_bytes,
@@ -133,13 +133,16 @@ impl Summary {
         let row = |name: &str, value: String| say!("{name:<12}{value}");
         let count = |value: usize| HumanCount(value as u64);
         row("backend", format!("{} ({})", self.backend, self.reason));
+        let limit = match self.packet_limit {
+            Some(limit) => format!("packets of up to {limit} bytes of SPEAD"),
+            None => "a stream of bytes, whatever the packets".to_owned(),
+        };
         row(
             "route",
             format!(
-                "{}, MTU {} bytes: packets of up to {} bytes of SPEAD",
+                "{}, MTU {} bytes: {limit}",
                 plural(self.destinations as u64, "destination"),
-                self.mtu,
-                self.packet_limit
+                self.mtu
             ),
         );
         row(

@@ -30,7 +30,7 @@ pub struct Report {
     pub heaps_unsubmitted: u64,
     /// Bytes of payload in the heaps that went out whole.
     pub payload_bytes: u64,
-    /// Bytes of all packets, with Ethernet, IP and UDP headers.
+    /// Bytes of all packets, with Ethernet, IP and UDP headers; over TCP, bytes of the stream.
     pub wire_bytes: u64,
     /// All packets, those of descriptor and stop heaps included.
     pub packets: u64,
@@ -70,6 +70,12 @@ pub struct Report {
     pub zerocopy_copied: u64,
     /// Times that the backend had no room.
     pub waits: u64,
+    /// Bytes that the kernel took and no receiver acknowledged; only TCP knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unacknowledged_bytes: Option<u64>,
+    /// Connections that were made anew; only TCP has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconnects: Option<u64>,
     /// What became of the data heaps of each destination, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<Destination>,
@@ -92,6 +98,9 @@ impl Report {
         self.zerocopy_messages = counters.uncopied;
         self.zerocopy_copied = counters.copied;
         self.waits = counters.waits;
+        let connected = self.backend == "tcp";
+        self.unacknowledged_bytes = connected.then_some(counters.unacknowledged);
+        self.reconnects = connected.then_some(counters.reconnects);
     }
 
     /// Takes over how long it took, and what that cost.
@@ -109,7 +118,7 @@ impl Report {
         let arrived = self.received.as_ref().is_none_or(|received| {
             received.heaps == self.heaps && received.incomplete == 0 && received.mismatched == 0
         });
-        self.heaps_failed == 0 && arrived
+        self.heaps_failed == 0 && arrived && self.unacknowledged_bytes.unwrap_or(0) == 0
     }
 
     /// Says it in words.
@@ -169,6 +178,12 @@ impl Report {
         }
         if let Some(device) = &self.device {
             say!("device    {device}");
+        }
+        if let Some(bytes) = self.unacknowledged_bytes.filter(|&bytes| bytes > 0) {
+            say!(
+                "unsure    {} bytes of heaps that count as sent were not acknowledged",
+                HumanCount(bytes)
+            );
         }
         let Some(received) = &self.received else { return };
         if self.is_success() {

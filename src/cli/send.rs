@@ -258,6 +258,8 @@ impl Run {
             zerocopy_messages: 0,
             zerocopy_copied: 0,
             waits: 0,
+            unacknowledged_bytes: None,
+            reconnects: None,
             destinations: Vec::new(),
             device: None,
             received: None,
@@ -308,6 +310,7 @@ impl Run {
         while let Some(completion) = self.next_completion(true) {
             self.account(completion);
         }
+        self.sender.flush(LONGEST_SILENCE);
         let counters = self.sender.counters();
         self.report.count(&counters, self.sender.caps().overhead, self.spead_bytes);
         self.report.time(begin.elapsed(), &cost);
@@ -573,6 +576,8 @@ const WARM_UP_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_millis(50);
 /// Until what is in flight is looked at.
 const SHORT_REST: Duration = Duration::from_millis(1);
+/// Of a receiver over TCP, before what it did not acknowledge is reported as such.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// Any free port of 127.0.0.1.
 const ANY_PORT: SocketAddr = SocketAddr::new(LOOPBACK.ip(), 0);
 /// How long a stream that ends waits while nothing of it goes.

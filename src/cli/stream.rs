@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use doorbell::backend::{Backend, OpenError, max_packet_size};
+use doorbell::backend::{Backend, OpenError};
 use doorbell::config::{Config, ConstantItem, DescriptorPlacement, LayoutKind, ShareKind};
 use doorbell::plan::{HeapSpec, Item, PacketSize, Plan, PlanError};
 use doorbell::region::Layout;
@@ -22,8 +22,8 @@ pub struct Stream {
     pub source: Box<dyn Source>,
     pub destinations: Vec<SocketAddr>,
     pub way: Way,
-    /// The largest packet that this leaves, in bytes of SPEAD.
-    pub packet_limit: usize,
+    /// The largest packet that this leaves, in bytes of SPEAD; `None` if any goes.
+    pub packet_limit: Option<usize>,
     /// How many data heaps there are, if that is known.
     pub heaps: Option<u64>,
     pub layout: Layout,
@@ -71,8 +71,8 @@ impl Stream {
             && flows == 1
             && layout != Layout::Attached
             && source.heap_len() > 0;
-        let packet_limit = max_packet_size(way.mtu, destinations[0].ip());
-        let size = config.stream.packet_size_within(way.mtu, destinations[0].is_ipv6())?;
+        let packet_limit = way.packet_limit(destinations[0].ip());
+        let size = way.packet_size(&config, destinations[0].ip())?;
         let planner = Planner { config: &config, size, flows };
         let own = config.constants.iter().map(ConstantItem::constant);
         let constants: Vec<Constant> = source.constants().iter().cloned().chain(own).collect();

@@ -1,15 +1,16 @@
 //! Which way onto the wire a stream takes, and why.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use doorbell::backend::interface::Interface;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
+use doorbell::backend::tcp::{Tcp, TcpConfig};
 use doorbell::backend::udp::{self, Udp, UdpConfig};
 use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest};
-use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError};
+use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
 use doorbell::config::{BackendChoice, CompletionKind, Config};
-use doorbell::plan::RunLimits;
+use doorbell::plan::{PacketSize, Plan, RunLimits, runs};
 use doorbell::region::Layout;
 
 use super::exit::Failure;
@@ -25,6 +26,7 @@ pub struct Way {
 
 enum Kind {
     Udp(UdpConfig),
+    Tcp(TcpConfig),
     Verbs(VerbsConfig),
     Pcap(PathBuf, PcapConfig),
 }
@@ -51,6 +53,15 @@ impl Way {
                 Ok(Self { kind: Kind::Pcap(path.clone(), pcap), reason: asked(), mtu })
             }
             BackendChoice::Udp => Self::udp(config, destinations, interface, asked()),
+            BackendChoice::Tcp => {
+                let udp = udp_config(config, destinations, interface.clone());
+                let mtu = match config.stream.mtu {
+                    Some(mtu) => mtu,
+                    None => udp::route_mtu(&UdpConfig { source_port: 0, ..udp })?,
+                };
+                let tcp = tcp_config(config, destinations, interface);
+                Ok(Self { kind: Kind::Tcp(tcp), reason: asked(), mtu })
+            }
             BackendChoice::Verbs => Self::verbs(config, destinations, interface, asked()),
             BackendChoice::Auto if config.stream.to.is_empty() => {
                 config.served_by_udp()?;
@@ -129,6 +140,7 @@ impl Way {
     pub fn backend(&self) -> &'static str {
         match &self.kind {
             Kind::Udp(_) => "udp",
+            Kind::Tcp(_) => "tcp",
             Kind::Verbs(_) => "verbs",
             Kind::Pcap(..) => "pcap",
         }
@@ -146,6 +158,7 @@ impl Way {
     pub fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
         Ok(match &self.kind {
             Kind::Udp(config) => Box::new(Udp::open(config)?),
+            Kind::Tcp(config) => Box::new(Tcp::open(config)?),
             Kind::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
                 depth: packets,
                 pieces: pieces(layout),
@@ -155,16 +168,37 @@ impl Way {
         })
     }
 
-    /// What a message to the kernel can hold.
-    pub fn message_limits(&self) -> RunLimits {
-        let segments = if matches!(self.kind, Kind::Udp(_)) { SEGMENTS } else { 1 };
-        RunLimits { segments, bytes: MAX_UDP_PAYLOAD }
+    /// The packet size as a plan takes it.
+    pub fn packet_size(&self, config: &Config, to: IpAddr) -> Result<PacketSize, Failure> {
+        Ok(match self.kind {
+            Kind::Tcp(_) => config.stream.packet_size_in_stream(),
+            _ => config.stream.packet_size_within(self.mtu, to.is_ipv6())?,
+        })
+    }
+
+    /// The largest packet that goes this way, in bytes of SPEAD; `None` if any does.
+    pub fn packet_limit(&self, to: IpAddr) -> Option<usize> {
+        match self.kind {
+            Kind::Tcp(_) => None,
+            _ => Some(max_packet_size(self.mtu, to)),
+        }
+    }
+
+    /// How many packets each message to the kernel holds, in a whole batch.
+    pub fn messages(&self, plan: &Plan, layout: Layout) -> Vec<usize> {
+        let segments = match self.kind {
+            Kind::Udp(_) => SEGMENTS,
+            Kind::Tcp(_) => return calls(plan, layout),
+            Kind::Verbs(_) | Kind::Pcap(..) => 1,
+        };
+        let limits = RunLimits { segments, bytes: MAX_UDP_PAYLOAD };
+        runs(plan.packets(), limits).map(|run| run.packets.len()).collect()
     }
 
     /// Bytes before each packet.
     pub fn headroom(&self) -> usize {
         match &self.kind {
-            Kind::Udp(_) => 0,
+            Kind::Udp(_) | Kind::Tcp(_) => 0,
             Kind::Verbs(config) => config.headers.first().map_or(0, |header| header.len()),
             Kind::Pcap(_, config) => config.header_len(),
         }
@@ -174,6 +208,7 @@ impl Way {
     pub fn doorbells(&self, packets: usize, messages: usize, layout: Layout) -> usize {
         match &self.kind {
             Kind::Udp(_) => messages.div_ceil(MESSAGES_PER_CALL),
+            Kind::Tcp(_) => messages,
             // A device that cannot be asked says so when it is opened.
             Kind::Verbs(config) => Verbs::depth(&config.device, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
@@ -185,6 +220,28 @@ impl Way {
 /// Pieces of memory that a packet has.
 pub fn pieces(layout: Layout) -> u32 {
     if layout == Layout::Packed { 1 } else { 2 }
+}
+
+/// Packets of each call that a batch takes over TCP, where the send buffer has room.
+fn calls(plan: &Plan, layout: Layout) -> Vec<usize> {
+    let most = Tcp::packets_per_call(layout);
+    let of_one_flow = plan.packets().chunk_by(|one, next| one.flow == next.flow);
+    of_one_flow.flat_map(|packets| packets.chunks(most)).map(<[_]>::len).collect()
+}
+
+fn tcp_config(
+    config: &Config,
+    destinations: &[SocketAddr],
+    interface: Option<Interface>,
+) -> TcpConfig {
+    TcpConfig {
+        interface,
+        ttl: config.stream.ttl,
+        source_port: config.stream.source_port.unwrap_or(0),
+        zero_copy: config.backend.zerocopy,
+        reconnect: config.backend.reconnect,
+        ..TcpConfig::new(destinations.to_vec())
+    }
 }
 
 fn udp_config(

@@ -223,7 +223,7 @@ mod tests {
             ),
             (
                 "[backend]\nkind = 1",
-                "run.toml:2: backend.kind: invalid type: integer `1`, expected one of `auto`, `verbs`, `udp`, `pcap`",
+                "run.toml:2: backend.kind: invalid type: integer `1`, expected one of `auto`, `verbs`, `udp`, `tcp`, `pcap`",
             ),
             (
                 "[backend]\ndevice = 1",

@@ -247,8 +247,10 @@ pub struct BackendConfig {
     pub completion: CompletionKind,
     /// How long to look before sleeping, with [`CompletionKind::Event`].
     pub spin: Duration,
-    /// Whether UDP sends packets from where they lie.
+    /// Whether UDP and TCP send packets from where they lie.
     pub zerocopy: ZeroCopy,
+    /// How long to try to connect again to a TCP receiver that is gone; zero is not at all.
+    pub reconnect: Duration,
 }
 
 /// A backend with what it alone needs.
@@ -260,6 +262,8 @@ pub enum BackendChoice {
     Verbs,
     /// UDP sockets.
     Udp,
+    /// TCP connections.
+    Tcp,
     /// A capture file at this path.
     Pcap(PathBuf),
 }

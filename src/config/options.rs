@@ -65,7 +65,7 @@ pub struct StreamOptions {
     pub to: Option<Vec<Endpoint>>,
 
     /// Longest packet in bytes of SPEAD, without network headers [default: auto, equal packets within
-    /// the MTU]
+    /// the MTU; over TCP, within 64KiB]
     #[arg(id = "stream.packet_size", long = "packet-size", value_name = "auto|BYTES")]
     #[serde(with = "text")]
     pub packet_size: Option<PacketSize>,
@@ -127,7 +127,7 @@ pub struct StreamOptions {
     #[serde(with = "text")]
     pub dst_mac: Option<MacAddress>,
 
-    /// UDP source port [default: any free one]
+    /// UDP or TCP source port [default: any free one]
     #[arg(id = "stream.source_port", long = "source-port", value_name = "PORT")]
     #[serde(deserialize_with = "number")]
     pub source_port: Option<u16>,
@@ -321,7 +321,7 @@ pub struct BackendOptions {
     #[arg(
         id = "backend.kind",
         long = "backend",
-        value_name = "auto|verbs|udp|pcap",
+        value_name = "auto|verbs|udp|tcp|pcap",
         hide_possible_values = true
     )]
     #[serde(with = "choice")]
@@ -362,6 +362,12 @@ pub struct BackendOptions {
     )]
     #[serde(with = "choice")]
     pub zerocopy: Option<ZeroCopy>,
+
+    /// How long to try to connect again to a TCP receiver that is gone, before its heaps fail; 0 is not
+    /// at all [default: 0]
+    #[arg(id = "backend.reconnect", long = "reconnect", value_name = "SECONDS")]
+    #[serde(deserialize_with = "number")]
+    pub reconnect: Option<u32>,
 
     /// Capture file to write, with --backend pcap [default: none; pcap needs one]
     #[arg(id = "backend.pcap", long = "pcap", value_name = "FILE")]
@@ -418,6 +424,8 @@ pub enum BackendKind {
     Verbs,
     /// UDP sockets.
     Udp,
+    /// TCP connections.
+    Tcp,
     /// A capture file.
     Pcap,
 }
@@ -552,6 +560,7 @@ impl BackendOptions {
             completion: self.completion.or(other.completion),
             spin_us: self.spin_us.or(other.spin_us),
             zerocopy: self.zerocopy.or(other.zerocopy),
+            reconnect: self.reconnect.or(other.reconnect),
             pcap: self.pcap.or(other.pcap),
         }
     }

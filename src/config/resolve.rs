@@ -9,6 +9,7 @@ use super::{
     Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat,
     SendersConfig, SendersOptions, Size, SourceKind, SourceOptions, StreamConfig, StreamOptions,
 };
+use crate::plan::MAX_PACKET_SIZE;
 use crate::wire::ethernet::Vlan;
 use crate::wire::{Flavour, MIN_PACKET_SIZE};
 use crate::{pacer, plan};
@@ -24,7 +25,8 @@ impl Config {
         let source = SourceKind::join(kinds)
             .map_err(|hint| ConfigError::unusable(SOURCE, format!("[{given}]"), hint))?;
         let repeat = Repeat::resolve(options.source.repeat, &source)?;
-        let stream = stream(options.stream)?;
+        let is_tcp = options.backend.kind == Some(BackendKind::Tcp);
+        let stream = stream(options.stream, is_tcp)?;
         let frame = frame(&options.source, &source, &options.heap)?;
         let items = frame.map(|frame| vec![frame]).or(options.heap.items.clone());
         let heap = heap(HeapOptions { items, ..options.heap }, &source, stream.flavour)?;
@@ -69,11 +71,11 @@ impl Config {
     /// # Errors
     /// A key that only backends which build frames can serve.
     pub fn served_by_udp(&self) -> Result<(), ConfigError> {
-        served_by_udp(&self.stream)
+        served_by_kernel(&self.stream, "udp")
     }
 }
 
-fn stream(options: StreamOptions) -> Result<StreamConfig, ConfigError> {
+fn stream(options: StreamOptions, is_tcp: bool) -> Result<StreamConfig, ConfigError> {
     let stream = StreamConfig {
         to: options.to.unwrap_or_default(),
         packet_size: options.packet_size.unwrap_or_default(),
@@ -98,8 +100,18 @@ fn stream(options: StreamOptions) -> Result<StreamConfig, ConfigError> {
         );
         return Err(ConfigError::unusable(PACKET_SIZE, bytes, hint));
     }
-    let ipv6 = stream.to.iter().any(|endpoint| matches!(endpoint.host(), Host::V6(..)));
-    stream.packet_size_within(stream.mtu.unwrap_or(u32::MAX), ipv6)?;
+    if is_tcp {
+        if let PacketSize::AtMost(bytes) = stream.packet_size
+            && bytes as usize > MAX_PACKET_SIZE
+        {
+            let hint =
+                format!("plans end at packets of {MAX_PACKET_SIZE} bytes; give that or less");
+            return Err(ConfigError::unusable(PACKET_SIZE, bytes, hint));
+        }
+    } else {
+        let ipv6 = stream.to.iter().any(|endpoint| matches!(endpoint.host(), Host::V6(..)));
+        stream.packet_size_within(stream.mtu.unwrap_or(u32::MAX), ipv6)?;
+    }
     for (key, cnt) in [(CNT_START, stream.cnt_start), (CNT_STEP, stream.cnt_step)] {
         let max = stream.flavour.max_value();
         if cnt > max {
@@ -172,6 +184,16 @@ impl StreamConfig {
             }
             PacketSize::AtMost(bytes) => Ok(plan::PacketSize::Exact(bytes as usize)),
             PacketSize::Auto => Ok(plan::PacketSize::Uniform { limit: most as usize }),
+        }
+    }
+}
+
+impl StreamConfig {
+    /// The packet size as a plan takes it, for packets in a stream of bytes: no MTU bounds it.
+    pub fn packet_size_in_stream(&self) -> plan::PacketSize {
+        match self.packet_size {
+            PacketSize::AtMost(bytes) => plan::PacketSize::Exact(bytes as usize),
+            PacketSize::Auto => plan::PacketSize::Uniform { limit: STREAM_PACKET },
         }
     }
 }
@@ -367,11 +389,17 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         (BackendKind::Auto, None) => BackendChoice::Auto,
         (BackendKind::Verbs, None) => BackendChoice::Verbs,
         (BackendKind::Udp, None) => BackendChoice::Udp,
+        (BackendKind::Tcp, None) => BackendChoice::Tcp,
     };
-    if kind == BackendKind::Udp {
-        served_by_udp(stream)?;
+    match kind {
+        BackendKind::Udp => served_by_kernel(stream, "udp")?,
+        BackendKind::Tcp => {
+            served_by_kernel(stream, "tcp")?;
+            connectable(&stream.to)?;
+        }
+        BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap => {}
     }
-    if kind == BackendKind::Verbs && stream.to.is_empty() {
+    if matches!(kind, BackendKind::Verbs | BackendKind::Tcp) && stream.to.is_empty() {
         let hint =
             "only udp reaches the receiver on loopback that stands in for it; give HOST:PORT";
         return Err(ConfigError::missing(TO, hint));
@@ -401,6 +429,7 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         completion: options.completion.unwrap_or_default(),
         spin: options.spin_us.map_or(SPIN, |spin| Duration::from_micros(spin.into())),
         zerocopy: options.zerocopy.unwrap_or_default(),
+        reconnect: Duration::from_secs(options.reconnect.unwrap_or(0).into()),
     })
 }
 
@@ -414,15 +443,23 @@ fn monitor(options: &MonitorOptions) -> MonitorConfig {
 
 /// What changes the bytes on the wire is refused; which device sends them, and how it is waited for,
 /// is of no account where there is none, so that one file serves a lab and its CI.
-fn served_by_udp(stream: &StreamConfig) -> Result<(), ConfigError> {
+fn served_by_kernel(stream: &StreamConfig, backend: &str) -> Result<(), ConfigError> {
     let frames_only = [(VLAN, stream.vlan.is_some()), (DST_MAC, stream.dst_mac.is_some())];
     let Some((key, _)) = frames_only.into_iter().find(|(_, given)| *given) else { return Ok(()) };
     let hint = format!(
-        "with udp the kernel builds the frames; drop {}, or choose a backend that builds them \
+        "with {backend} the kernel builds the frames; drop {}, or choose a backend that builds them \
          itself, such as pcap",
         key.name()
     );
     Err(ConfigError::conflict(key, BACKEND, hint))
+}
+
+/// A connection has one other end.
+fn connectable(to: &[Endpoint]) -> Result<(), ConfigError> {
+    let is_group = |it: &&Endpoint| it.host().address().is_some_and(|ip| ip.is_multicast());
+    let Some(group) = to.iter().find(is_group) else { return Ok(()) };
+    let hint = format!("{group} is multicast, and tcp connects to receivers one by one; use udp");
+    Err(ConfigError::conflict(TO, BACKEND, hint))
 }
 
 fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
@@ -457,6 +494,7 @@ impl From<&Config> for Options {
             BackendChoice::Auto => (BackendKind::Auto, None),
             BackendChoice::Verbs => (BackendKind::Verbs, None),
             BackendChoice::Udp => (BackendKind::Udp, None),
+            BackendChoice::Tcp => (BackendKind::Tcp, None),
             BackendChoice::Pcap(path) => {
                 (BackendKind::Pcap, Some(path.to_string_lossy().into_owned()))
             }
@@ -512,6 +550,7 @@ impl From<&Config> for Options {
                 completion: Some(backend.completion),
                 spin_us: u32::try_from(backend.spin.as_micros()).ok(),
                 zerocopy: Some(backend.zerocopy),
+                reconnect: u32::try_from(backend.reconnect.as_secs()).ok(),
                 pcap,
             },
             monitor: MonitorOptions {
@@ -559,6 +598,10 @@ const HEAP_SIZE_DEFAULT: Size = Size::from_bytes(8 << 10);
 const LOG_INTERVAL_DEFAULT: u32 = 1;
 const IN_FLIGHT_DEFAULT: u32 = 2;
 const BURST_DEFAULT: Size = Size::from_bytes(64 << 10);
+
+/// Less than the 65,536 bytes that spead2's TCP receivers take unless told otherwise (`max_size`), and
+/// no more than a plan has.
+const STREAM_PACKET: usize = 65_520;
 
 /// IP header without options, and UDP header.
 const IPV4_HEADERS: u32 = 20 + 8;

@@ -15,6 +15,7 @@ pub use error::PlanError;
 pub use heap::{HeapSpec, Item};
 pub use packets::{Plan, PlannedPacket};
 pub use run::{Run, RunLimits, runs};
+pub(crate) use shape::MAX_PACKET_SIZE;
 
 #[cfg(test)]
 mod tests;

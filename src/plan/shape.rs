@@ -313,6 +313,6 @@ const MAX_POINTERS: usize = u16::MAX as usize - 4;
 /// Those before it are of each packet's header: given twice, they would contradict it.
 pub(super) const MIN_ID: u64 = item::PAYLOAD_LENGTH + 1;
 /// What a UDP datagram carries at most, by the length in its header (RFC 768), which counts itself.
-pub(super) const MAX_PACKET_SIZE: usize = u16::MAX as usize - 8;
+pub(crate) const MAX_PACKET_SIZE: usize = u16::MAX as usize - 8;
 /// Their headers alone are as much as a batch may have, 4 GiB.
 pub(super) const MAX_PACKETS: usize = u32::MAX as usize / HEADER_LEN;

@@ -75,6 +75,23 @@ impl InFlight {
         }
     }
 
+    /// The bytes of packets that follow each other, which are adjacent.
+    ///
+    /// # Panics
+    ///
+    /// If the plan has no such packets, the layout is not [`Layout::Packed`], or there is headroom.
+    pub fn adjacent(&self, packets: Range<u32>) -> &[u8] {
+        let region = self.region();
+        assert!(region.layout() == Layout::Packed && region.headroom() == 0, "there are gaps");
+        if packets.is_empty() {
+            return &[];
+        }
+        let start = |packet: u32| region.headers()[packet as usize] as usize;
+        let last = packets.end - 1;
+        let len = region.plan().packets()[last as usize].len();
+        self.bytes(start(packets.start)..start(last) + len)
+    }
+
     /// The payload that a heap is attached to.
     ///
     /// # Panics

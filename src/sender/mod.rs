@@ -259,6 +259,14 @@ impl Sender {
         }
     }
 
+    /// Blocks until the other side has acknowledged all that was sent, where the protocol has it say so,
+    /// or has acknowledged nothing for as long as `silence`: [`Counters::unacknowledged`] tells which.
+    pub fn flush(&mut self, silence: Duration) {
+        if let Some(Err(error)) = self.backend.as_mut().map(|backend| backend.flush(silence)) {
+            self.fail(error);
+        }
+    }
+
     /// Waits for all batches, for at most as long as `limit`, and returns them.
     ///
     /// Heaps of which a packet is not done by then failed with [`SendError::Closed`].

@@ -26,8 +26,12 @@ use nix::poll::PollFlags;
 use socket2::SockAddr;
 
 pub use self::socket::{UdpConfig, route_mtu};
-pub(super) use self::sys::interface_mtu;
+pub(super) use self::socket::{destinations, source_address};
+pub(super) use self::sys::{
+    ErrorQueue, Notice, abort_connection, interface_mtu, set_option, unacknowledged,
+};
 pub use self::zero_copy::ZeroCopy;
+pub(super) use self::zero_copy::ZeroCopySends;
 
 use self::socket::{Socket, probe_segments};
 use self::suspension::Suspension;

@@ -66,7 +66,7 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open(config: &UdpConfig) -> Result<Self, OpenError> {
-        let destinations = destinations(config)?;
+        let destinations = destinations(&config.destinations, config.interface.as_ref())?;
         // The socket of several destinations is not connected: say now which cannot be reached.
         smallest_mtu(config, &destinations)?;
         let socket = bind(config, config.source_port, &destinations)?;
@@ -245,7 +245,7 @@ impl AsFd for Socket {
 ///
 /// As [`Udp::open`](super::Udp::open).
 pub fn route_mtu(config: &UdpConfig) -> Result<u32, OpenError> {
-    smallest_mtu(config, &destinations(config)?)
+    smallest_mtu(config, &destinations(&config.destinations, config.interface.as_ref())?)
 }
 
 fn smallest_mtu(config: &UdpConfig, destinations: &[SocketAddr]) -> Result<u32, OpenError> {
@@ -295,16 +295,19 @@ pub(super) fn probe_segments() -> u32 {
 }
 
 /// What is asked for, once it is known that it can be.
-fn destinations(config: &UdpConfig) -> Result<Vec<SocketAddr>, OpenError> {
+pub(in crate::backend) fn destinations(
+    asked: &[SocketAddr],
+    interface: Option<&Interface>,
+) -> Result<Vec<SocketAddr>, OpenError> {
     let error = |device: &dyn ToString, source: String| {
         Err(OpenError::new("find the destinations", device.to_string(), source))
     };
-    let Some(first) = config.destinations.first() else {
+    let Some(first) = asked.first() else {
         return error(&"none given", "at least one HOST:PORT is needed".into());
     };
-    let index = config.interface.as_ref().map_or(0, |interface| interface.index);
-    let mut destinations = Vec::with_capacity(config.destinations.len());
-    for destination in &config.destinations {
+    let index = interface.map_or(0, |interface| interface.index);
+    let mut destinations = Vec::with_capacity(asked.len());
+    for destination in asked {
         if destination.port() == 0 {
             return error(destination, "port 0 cannot be sent to: name one from 1 to 65535".into());
         }
@@ -322,7 +325,7 @@ fn destinations(config: &UdpConfig) -> Result<Vec<SocketAddr>, OpenError> {
     let is_ipv4 = destinations[0].is_ipv4();
     match destinations.iter().position(|it| it.is_ipv4() != is_ipv4) {
         Some(other) => error(
-            &format!("{first}, {}", config.destinations[other]),
+            &format!("{first}, {}", asked[other]),
             "IPv4 and IPv6 do not mix: all destinations must be of one family".into(),
         ),
         None => Ok(destinations),
@@ -364,7 +367,8 @@ fn bind(
     Ok(socket)
 }
 
-fn source_address(
+/// Where packets come from that leave through an interface; `None` leaves that to the kernel.
+pub(in crate::backend) fn source_address(
     interface: &Interface,
     port: u16,
     destinations: &[SocketAddr],

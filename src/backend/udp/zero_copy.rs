@@ -24,7 +24,7 @@ pub enum ZeroCopy {
 
 /// What is known of messages sent without copying.
 #[derive(Debug)]
-pub(super) struct ZeroCopySends {
+pub(in crate::backend) struct ZeroCopySends {
     mode: ZeroCopy,
     route: Route,
     /// After refusals: of the route to go without a copy, or of the system to pin so much.
@@ -40,9 +40,9 @@ pub(super) struct ZeroCopySends {
     /// Messages that may be outstanding.
     room: u32,
     /// Messages that the kernel did not copy.
-    pub(super) uncopied: u64,
+    pub(in crate::backend) uncopied: u64,
     /// Messages that it did copy.
-    pub(super) copied: u64,
+    pub(in crate::backend) copied: u64,
 }
 
 /// Whether the kernel copies on the route, as far as is known: only [`ZeroCopy::Auto`] asks.
@@ -66,7 +66,7 @@ struct Call {
 }
 
 impl ZeroCopySends {
-    pub(super) fn new(mode: ZeroCopy) -> Self {
+    pub(in crate::backend) fn new(mode: ZeroCopy) -> Self {
         Self {
             mode,
             route: Route::Unknown,
@@ -81,22 +81,22 @@ impl ZeroCopySends {
         }
     }
 
-    pub(super) fn mode(&self) -> ZeroCopy {
+    pub(in crate::backend) fn mode(&self) -> ZeroCopy {
         self.mode
     }
 
-    pub(super) fn turn_off(&mut self) {
+    pub(in crate::backend) fn turn_off(&mut self) {
         self.mode = ZeroCopy::Off;
     }
 
     /// A post begins.
-    pub(super) fn post_begins(&mut self) {
+    pub(in crate::backend) fn post_begins(&mut self) {
         self.suspension.post_begins();
     }
 
     /// How many messages of so many bytes the next call should send without copying; `None` if it
     /// should copy.
-    pub(super) fn messages(&self, bytes: u32) -> Option<u32> {
+    pub(in crate::backend) fn messages(&self, bytes: u32) -> Option<u32> {
         let left = self.room.saturating_sub(self.outstanding);
         match (self.mode, self.route) {
             (ZeroCopy::Off, _) => None,
@@ -109,43 +109,43 @@ impl ZeroCopySends {
         }
     }
 
-    pub(super) fn outstanding(&self) -> u32 {
+    pub(in crate::backend) fn outstanding(&self) -> u32 {
         self.outstanding
     }
 
-    pub(super) fn is_doubtful(&self) -> bool {
+    pub(in crate::backend) fn is_doubtful(&self) -> bool {
         self.is_doubtful
     }
 
     /// A message that was to go without copying was refused, or one after those that went.
-    pub(super) fn doubt(&mut self) {
+    pub(in crate::backend) fn doubt(&mut self) {
         self.is_doubtful = true;
     }
 
     /// The kernel has been asked how far it has counted, and has answered if `next` has changed
     /// since. True if so.
-    pub(super) fn settle(&mut self, next: u64) -> bool {
+    pub(in crate::backend) fn settle(&mut self, next: u64) -> bool {
         self.is_doubtful = self.next == next;
         !self.is_doubtful
     }
 
-    pub(super) fn next(&self) -> u64 {
+    pub(in crate::backend) fn next(&self) -> u64 {
         self.next
     }
 
     /// The system pins no more than what is outstanding.
-    pub(super) fn is_full(&mut self) {
+    pub(in crate::backend) fn is_full(&mut self) {
         self.room = self.outstanding.max(1);
     }
 
     /// The system refused to send a message without copying, and took it otherwise.
-    pub(super) fn refused(&mut self) {
+    pub(in crate::backend) fn refused(&mut self) {
         self.suspension.refused();
         self.route = Route::Unknown;
     }
 
     /// The kernel took messages, which carry these packets.
-    pub(super) fn sent(&mut self, slot: Slot, packets: Range<u32>, messages: u32) {
+    pub(in crate::backend) fn sent(&mut self, slot: Slot, packets: Range<u32>, messages: u32) {
         let left = u64::from(messages);
         self.calls.push_back(Call { slot, packets, messages: self.next..self.next + left, left });
         self.next += left;
@@ -155,8 +155,36 @@ impl ZeroCopySends {
         }
     }
 
+    /// The kernel took messages that go on with packets at which the last call ended, perhaps within the
+    /// first: what that call carries is done no sooner than these packets, and the other way round.
+    /// `messages` is 0 if the kernel copied them. False if there is no such call, or all of it is
+    /// released: then that is past.
+    pub(in crate::backend) fn went_on(
+        &mut self,
+        slot: Slot,
+        packets: Range<u32>,
+        messages: u32,
+    ) -> bool {
+        let ends_here = |call: &&mut Call| {
+            call.slot == slot && call.packets.end == packets.start && call.messages.end == self.next
+        };
+        let Some(call) = self.calls.back_mut().filter(ends_here) else { return false };
+        call.packets.end = packets.end;
+        call.messages.end += u64::from(messages);
+        call.left += u64::from(messages);
+        self.next += u64::from(messages);
+        self.outstanding += messages;
+        true
+    }
+
     /// The kernel no longer reads messages `first` to `last`. Says which packets are done.
-    pub(super) fn release(&mut self, first: u32, last: u32, copied: bool, done: &mut Vec<Done>) {
+    pub(in crate::backend) fn release(
+        &mut self,
+        first: u32,
+        last: u32,
+        copied: bool,
+        done: &mut Vec<Done>,
+    ) {
         let count = u64::from(last.wrapping_sub(first)) + 1;
         let end = self.unwrap(last) + 1;
         let released = end.saturating_sub(count)..end;
@@ -167,7 +195,8 @@ impl ZeroCopySends {
             call.left -= overlap;
             known += overlap;
             *outstanding -= overlap as u32;
-            if call.left == 0 {
+            // A call that ended within its first packet has none that is whole.
+            if call.left == 0 && !call.packets.is_empty() {
                 let (slot, packets) = (call.slot, call.packets.clone());
                 Done { slot, packets, error: None }.join(done);
             }
@@ -274,6 +303,23 @@ mod tests {
         assert_eq!(packets(&done), [(0, 4)]);
         sends.doubt();
         assert!(!sends.settle(sends.next()), "the kernel did not answer");
+    }
+
+    #[test]
+    fn a_call_that_ended_within_a_packet_is_done_with_the_rest_of_it() {
+        let mut sends = sends(0, &[1]);
+        let mut done = Vec::new();
+        assert!(sends.went_on(SLOT, 1..3, 1) && sends.went_on(SLOT, 3..4, 0));
+        sends.release(1, 1, false, &mut done);
+        assert_eq!(packets(&done), []);
+        assert!(!sends.went_on(SLOT, 5..6, 0), "another call took packet 4");
+        assert!(!sends.went_on(Slot { region: 1, batch: 1 }, 4..5, 1), "of another batch");
+        sends.release(0, 0, false, &mut done);
+        assert_eq!(packets(&done), [(0, 4)]);
+        assert!(!sends.went_on(SLOT, 4..5, 1), "that is past");
+        sends.sent(SLOT, 4..4, 1);
+        sends.release(2, 2, false, &mut done);
+        assert_eq!((packets(&done), sends.outstanding()), (vec![(0, 4)], 0));
     }
 
     #[test]

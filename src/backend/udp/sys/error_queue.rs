@@ -12,7 +12,7 @@ use super::Pinned;
 
 /// An entry of the error queue.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) enum Notice {
+pub(in crate::backend) enum Notice {
     /// The kernel no longer reads the memory of zero-copy messages, `first` to `last` in the order
     /// of sending, as it counts them; it has copied some if `copied`.
     Released { first: u32, last: u32, copied: bool },
@@ -23,7 +23,7 @@ pub(in super::super) enum Notice {
 }
 
 /// Room for entries of the error queue.
-pub(in super::super) struct ErrorQueue {
+pub(in crate::backend) struct ErrorQueue {
     headers: Pinned<mmsghdr>,
     reports: Pinned<Report>,
     names: Pinned<libc::sockaddr_in6>,
@@ -31,9 +31,9 @@ pub(in super::super) struct ErrorQueue {
 
 impl ErrorQueue {
     /// What several batches leave behind: notifications that follow each other are one entry.
-    pub(in super::super) const ENTRIES: usize = 16;
+    pub(in crate::backend) const ENTRIES: usize = 16;
 
-    pub(in super::super) fn new() -> Self {
+    pub(in crate::backend) fn new() -> Self {
         Self {
             headers: Pinned::zeroed(Self::ENTRIES),
             reports: Pinned::zeroed(Self::ENTRIES),
@@ -43,7 +43,7 @@ impl ErrorQueue {
 
     /// Takes at most so many entries, no more than [`ErrorQueue::ENTRIES`], from the queue of a
     /// socket, and says how many; there may be more if it is all that was asked for.
-    pub(in super::super) fn take(&mut self, socket: BorrowedFd<'_>, most: usize) -> usize {
+    pub(in crate::backend) fn take(&mut self, socket: BorrowedFd<'_>, most: usize) -> usize {
         for entry in 0..most {
             // SAFETY: a structure of integers and pointers.
             let mut header: mmsghdr = unsafe { mem::zeroed() };
@@ -65,7 +65,7 @@ impl ErrorQueue {
     }
 
     /// One of the entries that were taken last.
-    pub(in super::super) fn notice(&self, entry: usize) -> Notice {
+    pub(in crate::backend) fn notice(&self, entry: usize) -> Notice {
         // SAFETY: in bounds, and of structures of integers and pointers, which `take` has initialised.
         let (header, report, name) = unsafe {
             (

@@ -9,10 +9,12 @@ use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-pub(super) use self::error_queue::{ErrorQueue, Notice};
+pub(in crate::backend) use self::error_queue::{ErrorQueue, Notice};
 pub(super) use self::messages::{Messages, Singles, send_unsendable};
-pub(in crate::backend) use self::options::interface_mtu;
-pub(super) use self::options::{option, set_multicast_interface, set_option};
+pub(in crate::backend) use self::options::{
+    abort_connection, interface_mtu, set_option, unacknowledged,
+};
+pub(super) use self::options::{option, set_multicast_interface};
 
 /// An array that stays where it is. It is held by a raw pointer, since a `Box` that is moved
 /// asserts that nothing else points into it.

@@ -10,7 +10,7 @@ use std::ptr;
 use nix::errno::Errno;
 
 /// Sets a socket option.
-pub(in super::super) fn set_option(
+pub(in crate::backend) fn set_option(
     socket: BorrowedFd<'_>,
     level: c_int,
     name: c_int,
@@ -51,6 +51,25 @@ fn set<T: Copy>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) ->
     let start = ptr::from_ref(value).cast();
     // SAFETY: the kernel reads `len` bytes of `value`, which is as long.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, start, len) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// Bytes that a TCP socket was given and that its peer has not acknowledged: tcp(7), `SIOCOUTQ`.
+pub(in crate::backend) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut bytes: c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes an `int`.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ as _, &raw mut bytes) };
+    Ok(Errno::result(result).map(|_| bytes.max(0) as u64)?)
+}
+
+/// Ends a connection at once: what the kernel has not sent, it throws away. The socket stays.
+pub(in crate::backend) fn abort_connection(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a structure of integers.
+    let mut nowhere: libc::sockaddr = unsafe { mem::zeroed() };
+    nowhere.sa_family = libc::AF_UNSPEC as _;
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `nowhere`, which is as long.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
     Ok(Errno::result(result).map(drop)?)
 }
 

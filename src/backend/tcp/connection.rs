@@ -1,0 +1,409 @@
+//! One connection: how far it has got within a packet, and what becomes of it.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use socket2::Socket;
+
+use super::config::TcpConfig;
+use super::pieces::{MAX_PIECES, Pieces};
+use crate::backend::udp::{
+    ErrorQueue, Notice, ZeroCopy, ZeroCopySends, abort_connection, unacknowledged,
+};
+use crate::backend::{Counters, Done, OpenError, SendError};
+use crate::plan::Plan;
+use crate::region::{InFlight, Layout, Slot};
+
+/// A connection to one destination, which is one flow.
+#[derive(Debug)]
+pub(super) struct Connection {
+    destination: SocketAddr,
+    socket: Socket,
+    state: State,
+    /// The packet of which the kernel has taken a part, and how many bytes. Nothing else may follow
+    /// on this connection before the rest of it.
+    begun: Option<(Slot, u32, usize)>,
+    /// Where in which batch a new connection takes over, and why. The rest of a heap that was begun
+    /// before is of no use to whoever listens then.
+    resumed: Option<(Slot, u32, SendError)>,
+    zero_copy: ZeroCopySends,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// Lost, at this time: it may be made anew.
+    Lost(Instant, SendError),
+    /// Lost for good.
+    Closed(SendError),
+}
+
+/// Why packets have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// The send buffer is full: the receiver, or the network, is slower.
+    Full,
+    /// As much as can be is being sent without copying, or the rest of what was is not released.
+    Pinned,
+    /// There is no connection, and there may be again.
+    Lost,
+}
+
+/// What connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: TcpConfig,
+    pub(super) errors: ErrorQueue,
+    pub(super) done: Vec<Done>,
+    pub(super) counters: Counters,
+}
+
+impl Connection {
+    pub(super) fn open(config: &TcpConfig, destination: SocketAddr) -> Result<Self, OpenError> {
+        Ok(Self {
+            destination,
+            socket: config.connect(destination, LONGEST_CONNECT)?,
+            state: State::Open,
+            begun: None,
+            resumed: None,
+            zero_copy: ZeroCopySends::new(config.zero_copy),
+        })
+    }
+
+    pub(super) fn destination(&self) -> SocketAddr {
+        self.destination
+    }
+
+    /// Why nothing is ever sent here again, if so.
+    pub(super) fn closed(&self) -> Option<&SendError> {
+        match &self.state {
+            State::Closed(error) => Some(error),
+            State::Open | State::Lost(..) => None,
+        }
+    }
+
+    pub(super) fn zero_copy(&self) -> &ZeroCopySends {
+        &self.zero_copy
+    }
+
+    /// Bytes that the kernel took and the other side has not acknowledged.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        match self.state {
+            State::Open => unacknowledged(self.socket.as_fd()).unwrap_or(0),
+            // Those are counted when it is lost.
+            State::Lost(..) | State::Closed(_) => 0,
+        }
+    }
+
+    /// Whether so many packets from here on may be sent, given what is sent in part.
+    pub(super) fn goes_on_with(&self, slot: Slot, packet: u32) -> bool {
+        self.begun.is_none_or(|(begun, at, _)| (begun, at) == (slot, packet))
+    }
+
+    /// Sends packets of this flow that follow each other, in the order of the plan: as many as there
+    /// is room for. Returns where it stopped, and why if that is before the end.
+    pub(super) fn send(
+        &mut self,
+        batch: &InFlight,
+        packets: Range<u32>,
+        shared: &mut Shared,
+    ) -> (u32, Option<Blocked>) {
+        let (slot, plan) = (batch.slot(), batch.region().plan());
+        if self.resumed.as_ref().is_some_and(|it| it.0 != slot || packets.start < it.1) {
+            // What was begun is behind.
+            self.resumed = None;
+        }
+        let mut next = packets.start;
+        while next < packets.end {
+            match &self.state {
+                State::Open => {}
+                State::Closed(error) => {
+                    let error = Some(error.clone());
+                    Done { slot, packets: next..packets.end, error }.join(&mut shared.done);
+                    return (packets.end, None);
+                }
+                State::Lost(since, error) => {
+                    let (since, error) = (*since, error.clone());
+                    // Packets cannot fail while the kernel reads what it took of them.
+                    if self.zero_copy.outstanding() > 0 && self.released(shared) > 0 {
+                        return (next, Some(Blocked::Pinned));
+                    }
+                    if since.elapsed() < shared.config.reconnect {
+                        self.resumed = Some((slot, next, error));
+                        return (next, Some(Blocked::Lost));
+                    }
+                    self.state = State::Closed(error);
+                    self.begun = None;
+                    continue;
+                }
+            }
+            let end = match self.unfinished(plan, next..packets.end) {
+                (orphans, Some(error)) if !orphans.is_empty() => {
+                    next = orphans.end;
+                    Done { slot, packets: orphans, error: Some(error) }.join(&mut shared.done);
+                    continue;
+                }
+                (orphans, _) => orphans.start,
+            };
+            let before = next;
+            let blocked = self.send_once(batch, &mut next, end, end < packets.end, shared);
+            debug_assert!(before <= next && next <= end);
+            if blocked.is_some() {
+                return (next, blocked);
+            }
+        }
+        (next, None)
+    }
+
+    /// The first packets of a range that are of heaps begun on an earlier connection, with the reason;
+    /// if the first is not, none, at the place of the first that is, or at the end.
+    fn unfinished(&self, plan: &Plan, packets: Range<u32>) -> (Range<u32>, Option<SendError>) {
+        let Some((_, at, error)) = &self.resumed else { return (packets.end..packets.end, None) };
+        let is_orphan = |packet: u32| {
+            let heap = plan.packets()[packet as usize].heap;
+            plan.packets_of(heap)[0] < *at
+        };
+        let first = packets.clone().find(|&packet| is_orphan(packet)).unwrap_or(packets.end);
+        if first > packets.start {
+            return (first..first, None);
+        }
+        let end = packets.clone().find(|&packet| !is_orphan(packet)).unwrap_or(packets.end);
+        (packets.start..end, Some(error.clone()))
+    }
+
+    /// One call. Moves `next` past the packets that it took whole.
+    fn send_once(
+        &mut self,
+        batch: &InFlight,
+        next: &mut u32,
+        end: u32,
+        more: bool,
+        shared: &mut Shared,
+    ) -> Option<Blocked> {
+        let (slot, plan, layout) = (batch.slot(), batch.region().plan(), batch.region().layout());
+        let begun = self.begun.map_or(0, |(.., bytes)| bytes);
+        // Without room for the pieces of all packets, the kernel is told that more follow.
+        let packed = layout == Layout::Packed;
+        let last = if packed { end } else { end.min(*next + MAX_PIECES as u32 / 2) };
+        let len = |packet: u32| plan.packets()[packet as usize].len();
+        let bytes = (*next..last).map(len).sum::<usize>() - begun;
+
+        let zero_copy = match self.zero_copy.messages(u32::try_from(bytes).unwrap_or(u32::MAX)) {
+            _ if shared.config.zero_copy == ZeroCopy::Auto && !packed => false,
+            None => false,
+            Some(0)
+                if self.released(shared) > 0 && self.zero_copy.messages(u32::MAX) == Some(0) =>
+            {
+                return Some(Blocked::Pinned);
+            }
+            Some(_) => true,
+        };
+        let mut flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        if zero_copy {
+            flags |= libc::MSG_ZEROCOPY;
+        }
+        if more || last < end {
+            flags |= libc::MSG_MORE;
+        }
+        let outcome = if packed {
+            let bytes = &batch.adjacent(*next..last)[begun..];
+            self.socket.send_vectored_with_flags(&[IoSlice::new(bytes)], flags)
+        } else {
+            let pieces = Pieces::of(batch, *next..last, begun);
+            self.socket.send_vectored_with_flags(pieces.slices(), flags)
+        };
+        let taken = match outcome {
+            Ok(taken) => taken,
+            Err(error) => return self.not_sent(&error, zero_copy, shared),
+        };
+
+        let (first, mut left) = (*next, begun + taken);
+        while *next < last && left >= len(*next) {
+            left -= len(*next);
+            *next += 1;
+        }
+        let packets = first..*next;
+        self.begun = (left > 0).then_some((slot, *next, left));
+        shared.counters.doorbells += 1;
+        shared.counters.messages += 1;
+        shared.counters.packets += packets.len() as u64;
+        let joined = begun > 0 && self.zero_copy.went_on(slot, packets.clone(), zero_copy.into());
+        if !joined && zero_copy {
+            self.zero_copy.sent(slot, packets, 1);
+        } else if !joined && !packets.is_empty() {
+            Done { slot, packets, error: None }.join(&mut shared.done);
+        }
+        (taken < bytes).then_some(Blocked::Full)
+    }
+
+    /// What to do about an error of a call, which took nothing.
+    fn not_sent(
+        &mut self,
+        error: &io::Error,
+        zero_copy: bool,
+        shared: &mut Shared,
+    ) -> Option<Blocked> {
+        match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            Errno::EINTR => None,
+            Errno::EAGAIN => Some(Blocked::Full),
+            // The kernel pins no more, or has no room to tell of it: net.core.optmem_max.
+            Errno::ENOBUFS if zero_copy && self.zero_copy.outstanding() > 0 => {
+                self.zero_copy.is_full();
+                Some(Blocked::Pinned)
+            }
+            Errno::ENOBUFS | Errno::ENOMEM | Errno::EFAULT if zero_copy => {
+                self.zero_copy.refused();
+                None
+            }
+            errno => {
+                self.lose(errno, shared);
+                None
+            }
+        }
+    }
+
+    fn lose(&mut self, errno: Errno, shared: &mut Shared) {
+        let State::Open = self.state else { return };
+        let bytes = self.unacknowledged();
+        shared.counters.unacknowledged += bytes;
+        let error =
+            SendError::ConnectionLost { destination: self.destination, errno: errno as i32 };
+        tracing::warn!("{error}; {bytes} bytes before that were not acknowledged");
+        self.state = State::Lost(Instant::now(), error);
+    }
+
+    /// Takes note of what the kernel no longer reads, and returns how many messages it still does.
+    pub(super) fn released(&mut self, shared: &mut Shared) -> u32 {
+        loop {
+            let taken = shared.errors.take(self.socket.as_fd(), ErrorQueue::ENTRIES);
+            for entry in 0..taken {
+                if let Notice::Released { first, last, copied } = shared.errors.notice(entry) {
+                    self.zero_copy.release(first, last, copied, &mut shared.done);
+                }
+            }
+            if taken < ErrorQueue::ENTRIES {
+                return self.zero_copy.outstanding();
+            }
+        }
+    }
+
+    /// Blocks until what stopped packets may have passed, or `limit` is over.
+    pub(super) fn wait(
+        &mut self,
+        blocked: Option<Blocked>,
+        limit: Duration,
+        shared: &mut Shared,
+    ) -> Result<(), SendError> {
+        let events = match blocked {
+            Some(Blocked::Full) => PollFlags::POLLOUT,
+            Some(Blocked::Lost) => {
+                self.reconnect(limit, shared);
+                return Ok(());
+            }
+            // Notifications are reported as errors, and those always.
+            Some(Blocked::Pinned) | None => PollFlags::empty(),
+        };
+        let events = poll(self.socket.as_fd(), events, limit)?;
+        if self.zero_copy.outstanding() > 0 {
+            let before = self.zero_copy.outstanding();
+            if self.released(shared) == before && events.contains(PollFlags::POLLHUP) {
+                // A connection that is gone is always ready.
+                thread::sleep(LOOK_AGAIN.min(limit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries once to connect again.
+    fn reconnect(&mut self, limit: Duration, shared: &mut Shared) {
+        match shared.config.connect(self.destination, limit.max(SHORTEST_CONNECT)) {
+            Ok(socket) => {
+                tracing::info!("connected to {} again", self.destination);
+                self.socket = socket;
+                self.begun = None;
+                self.state = State::Open;
+                let before = &self.zero_copy;
+                let mut zero_copy = ZeroCopySends::new(before.mode());
+                (zero_copy.uncopied, zero_copy.copied) = (before.uncopied, before.copied);
+                self.zero_copy = zero_copy;
+                shared.counters.reconnects += 1;
+            }
+            Err(error) => {
+                tracing::debug!("not yet: {error}");
+                thread::sleep(RETRY.min(limit));
+            }
+        }
+    }
+
+    /// Blocks until all is acknowledged, or nothing was for as long as `silence`.
+    pub(super) fn flush(&mut self, silence: Duration, shared: &mut Shared) {
+        let (mut left, mut since) = (self.unacknowledged(), Instant::now());
+        let mut pause = SHORTEST_PAUSE;
+        while left > 0 && since.elapsed() < silence {
+            if let Ok(Some(error)) = self.socket.take_error() {
+                self.lose(Errno::from_raw(error.raw_os_error().unwrap_or(0)), shared);
+                return;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LOOK_AGAIN);
+            let now = self.unacknowledged();
+            if now != left {
+                (left, since) = (now, Instant::now());
+            }
+        }
+    }
+
+    /// Says that this is all, and waits until the kernel reads no memory of ours: it sends the rest
+    /// by itself. Where that takes for ever, it is told to forget it.
+    pub(super) fn close(&mut self, shared: &mut Shared) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+        // A receiver says nothing. What it did say all the same would make the kernel send a reset,
+        // which overtakes what is on its way: RFC 1122, 4.2.2.13.
+        let mut unread = [MaybeUninit::uninit(); 4096];
+        while matches!(self.socket.recv_with_flags(&mut unread, libc::MSG_DONTWAIT), Ok(1..)) {}
+        let mut since = Instant::now();
+        let mut left = self.zero_copy.outstanding();
+        while left > 0 {
+            let _ = self.wait(Some(Blocked::Pinned), LOOK_AGAIN, shared);
+            let now = self.zero_copy.outstanding();
+            if now != left {
+                (left, since) = (now, Instant::now());
+            } else if since.elapsed() >= LONGEST_SILENCE {
+                tracing::warn!("{} acknowledges nothing: giving up", self.destination);
+                let _ = abort_connection(self.socket.as_fd());
+                since = Instant::now();
+            }
+        }
+    }
+}
+
+fn poll(
+    socket: BorrowedFd<'_>,
+    events: PollFlags,
+    limit: Duration,
+) -> Result<PollFlags, SendError> {
+    let mut sockets = [PollFd::new(socket, events)];
+    match ppoll(&mut sockets, Some(TimeSpec::from_duration(limit)), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(sockets[0].revents().unwrap_or(PollFlags::empty())),
+        Err(errno) => Err(SendError::Os { call: "ppoll", errno: errno as i32 }),
+    }
+}
+
+/// Three times as long as the first retransmissions of a SYN take: RFC 6298, 2.1.
+const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+const SHORTEST_CONNECT: Duration = Duration::from_millis(10);
+/// Between attempts to connect again.
+const RETRY: Duration = Duration::from_millis(100);
+/// Nobody tells when the last byte is acknowledged.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Until a peer that acknowledges nothing keeps memory no longer.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);

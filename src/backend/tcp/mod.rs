@@ -1,0 +1,202 @@
+//! TCP: packets back to back in a stream of bytes, which is how spead2's TCP receiver takes them. A
+//! receiver that is slow slows the sender, and nothing is lost on the way.
+//!
+//! One `sendmsg(2)` hands over all packets of a post that go to one destination. See `docs/tcp.md`.
+
+mod config;
+mod connection;
+mod pieces;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::config::TcpConfig;
+use self::connection::{Blocked, Connection, Shared};
+use self::pieces::MAX_PIECES;
+use super::udp::{self, ErrorQueue};
+use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::region::{Batch, InFlight, Layout, Region};
+
+/// Sends through TCP connections, one for each destination.
+///
+/// A packet is done when the kernel has taken all of it, or, if it is sent without copying, once the
+/// other side has acknowledged it. What the kernel took and was not acknowledged is counted:
+/// [`Counters::unacknowledged`].
+///
+/// A connection that is lost fails the packets that were to go there, and others go on. With
+/// [`TcpConfig::reconnect`] it is made anew, and goes on with the first heap that was not begun before.
+///
+/// Dropping it ends the streams of bytes; the kernel goes on to deliver what it has taken. It takes
+/// until the kernel reads no packet any more.
+pub struct Tcp {
+    connections: Vec<Connection>,
+    shared: Shared,
+    /// Which connection a post could not go on with, and why.
+    blocked: Option<(usize, Blocked)>,
+}
+
+impl Tcp {
+    /// Connects to all destinations.
+    ///
+    /// # Errors
+    ///
+    /// If there is no destination, or they mix IPv4 and IPv6, or one is a multicast group; if the
+    /// interface has no address of that family; if the source port is taken; if nobody listens at a
+    /// destination, or it does not answer within ten seconds.
+    pub fn open(config: &TcpConfig) -> Result<Self, OpenError> {
+        let destinations = udp::destinations(&config.destinations, config.interface.as_ref())?;
+        if let Some(group) = destinations.iter().find(|it| it.ip().is_multicast()) {
+            let source = "TCP has no multicast: name the receivers one by one";
+            return Err(OpenError::new("connect to", group, source));
+        }
+        let connections = destinations
+            .iter()
+            .map(|&destination| Connection::open(config, destination))
+            .collect::<Result<_, _>>()?;
+        let shared = Shared {
+            config: config.clone(),
+            errors: ErrorQueue::new(),
+            done: Vec::new(),
+            counters: Counters::default(),
+        };
+        Ok(Self { connections, shared, blocked: None })
+    }
+
+    /// The destinations, one for each flow.
+    pub fn destinations(&self) -> impl Iterator<Item = SocketAddr> {
+        self.connections.iter().map(Connection::destination)
+    }
+
+    /// Packets that one call takes at most.
+    pub fn packets_per_call(layout: Layout) -> usize {
+        if layout == Layout::Packed { usize::MAX } else { MAX_PIECES / 2 }
+    }
+}
+
+#[expect(unsafe_code, reason = "the trait's promise")]
+// SAFETY: of what is copied, nothing is read after `post` returns. Of what is not, nothing is read once
+// the kernel has notified so, and packets are done no sooner than all calls that took a part of them;
+// those of a connection that is lost fail no sooner than all its calls are notified of. `drop` waits
+// for what is outstanding.
+unsafe impl Backend for Tcp {
+    fn caps(&self) -> Caps {
+        Caps {
+            // Segments are cut by the kernel, wherever packets end.
+            overhead: 0,
+            message_bytes: u32::MAX,
+            flows: self.connections.len() as u32,
+            ..Caps::new("tcp")
+        }
+    }
+
+    fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
+        let error = |source: String| Err(OpenError::new("register a region", "tcp", source));
+        let (flows, connections) = (region.plan().flows() as usize, self.connections.len());
+        if flows > connections {
+            return error(format!(
+                "the plan has {flows} flows, and there are destinations for {connections}"
+            ));
+        }
+        if region.headroom() != 0 {
+            return error("packets must have no headroom".into());
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
+        let (slot, plan) = (batch.slot(), batch.region().plan().clone());
+        if packets.end as usize > plan.packets().len() {
+            return Err(UNKNOWN);
+        }
+        self.blocked = None;
+        let mut closed = self.connections.iter().map(Connection::closed);
+        if let Some(Some(error)) = closed.next()
+            && closed.all(|error| error.is_some())
+        {
+            return Err(error.clone());
+        }
+        let mut next = packets.start;
+        while next < packets.end && self.blocked.is_none() {
+            let flow = plan.packets()[next as usize].flow;
+            let rest = &plan.packets()[next as usize..packets.end as usize];
+            let end = next + rest.iter().take_while(|packet| packet.flow == flow).count() as u32;
+            let Some(connection) = self.connections.get_mut(flow as usize) else {
+                return Err(UNKNOWN);
+            };
+            if !connection.goes_on_with(slot, next) {
+                return Err(UNKNOWN);
+            }
+            let (sent, blocked) = connection.send(batch, next..end, &mut self.shared);
+            self.blocked = blocked.map(|why| (flow as usize, why));
+            next = sent;
+        }
+        Ok(next - packets.start)
+    }
+
+    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
+        for connection in &mut self.connections {
+            if connection.zero_copy().outstanding() > 0 {
+                connection.released(&mut self.shared);
+            }
+        }
+        done.append(&mut self.shared.done);
+        Ok(())
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+        let (at, why) = match self.blocked {
+            Some((at, why)) => {
+                self.shared.counters.waits += 1;
+                (Some(at), Some(why))
+            }
+            // A batch comes back with the last of its packets, so any of them will do.
+            None => {
+                let is_read = |it: &Connection| it.zero_copy().outstanding() > 0;
+                (self.connections.iter().position(is_read), None)
+            }
+        };
+        at.map_or(Ok(()), |at| self.connections[at].wait(why, limit, &mut self.shared))
+    }
+
+    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+        for connection in &mut self.connections {
+            connection.flush(silence, &mut self.shared);
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        let sum = |of: fn(&Connection) -> u64| self.connections.iter().map(of).sum::<u64>();
+        let counted = &self.shared.counters;
+        Counters {
+            uncopied: sum(|it| it.zero_copy().uncopied),
+            copied: sum(|it| it.zero_copy().copied),
+            unacknowledged: counted.unacknowledged + sum(Connection::unacknowledged),
+            ..*counted
+        }
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        for connection in &mut self.connections {
+            connection.close(&mut self.shared);
+        }
+    }
+}
+
+impl fmt::Debug for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tcp")
+            .field("connections", &self.connections)
+            .field("blocked", &self.blocked)
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The packets are of no batch that was registered, or do not follow what was sent in part.
+const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };
