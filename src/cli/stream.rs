@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use doorbell::backend::{Backend, OpenError, max_packet_size};
+use doorbell::backend::{Backend, OpenError};
 use doorbell::config::{Config, DescriptorPlacement, HeapContent, LayoutKind, SourceKind};
 use doorbell::plan::{HeapSpec, Item, PacketSize, Plan, PlanError};
 use doorbell::receive::TIMESTAMP_ITEM as TIMESTAMP;
@@ -70,8 +70,7 @@ impl Stream {
             && flows == 1
             && layout != Layout::Attached
             && source.heap_len() > 0;
-        let packet_limit = max_packet_size(way.mtu, destinations[0].ip());
-        let size = config.stream.packet_size_within(way.mtu, destinations[0].is_ipv6())?;
+        let (size, packet_limit) = way.packet_size(&config.stream, destinations[0].ip())?;
         let planner = Planner { config: &config, size, flows };
         let timestamp = timestamp_descriptor(&config);
         let descriptors = source
@@ -203,6 +202,10 @@ fn pack(config: &Config, source: Box<dyn Source>) -> Result<Box<dyn Source>, Fai
 fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
     let mut resolved: Vec<SocketAddr> = Vec::new();
     for endpoint in config.stream.destinations() {
+        if let Some(queue) = endpoint.queue() {
+            resolved.push(SocketAddr::new(queue.ip(), 0));
+            continue;
+        }
         let host = endpoint.host().to_string();
         let error = |why: String| Failure::Open(OpenError::new("look up", &host, why));
         let found: Vec<SocketAddr> = (host.as_str(), endpoint.port())

@@ -1,15 +1,15 @@
 //! Which way onto the wire a stream takes, and why.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use doorbell::backend::interface::Interface;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
 use doorbell::backend::udp::{self, Udp, UdpConfig};
-use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest};
-use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError};
-use doorbell::config::{BackendChoice, CompletionKind, Config};
-use doorbell::plan::RunLimits;
+use doorbell::backend::verbs::{CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
+use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
+use doorbell::config::{BackendChoice, CompletionKind, Config, ConfigError, StreamConfig};
+use doorbell::plan::{PacketSize, RunLimits};
 use doorbell::region::Layout;
 
 use super::exit::Failure;
@@ -118,6 +118,7 @@ impl Way {
                 CompletionKind::Poll => CompletionMode::Poll,
                 CompletionKind::Event => CompletionMode::Event { spin: backend.spin },
             },
+            queues: config.stream.destinations().filter_map(|to| to.queue()).collect(),
             ..VerbsRequest::new(destinations.to_vec())
         };
         let verbs = request.resolve()?;
@@ -132,6 +133,20 @@ impl Way {
             Kind::Verbs(_) => "verbs",
             Kind::Pcap(..) => "pcap",
         }
+    }
+
+    /// How large packets are, and may be, in bytes of SPEAD.
+    pub fn packet_size(
+        &self,
+        stream: &StreamConfig,
+        to: IpAddr,
+    ) -> Result<(PacketSize, usize), ConfigError> {
+        if let Kind::Verbs(VerbsConfig { flows: Flows::Datagrams(_), mtu, .. }) = &self.kind {
+            let (size, most) = stream.message_size_within(*mtu)?;
+            return Ok((size, most as usize));
+        }
+        let size = stream.packet_size_within(self.mtu, to.is_ipv6())?;
+        Ok((size, max_packet_size(self.mtu, to)))
     }
 
     /// Opens the backend, for at most so many packets in flight.
@@ -157,7 +172,7 @@ impl Way {
     pub fn headroom(&self) -> usize {
         match &self.kind {
             Kind::Udp(_) => 0,
-            Kind::Verbs(config) => config.headers.first().map_or(0, |header| header.len()),
+            Kind::Verbs(config) => config.flows.headroom(),
             Kind::Pcap(_, config) => config.header_len(),
         }
     }
@@ -167,7 +182,7 @@ impl Way {
         match &self.kind {
             Kind::Udp(_) => messages.div_ceil(MESSAGES_PER_CALL),
             // A device that cannot be asked says so when it is opened.
-            Kind::Verbs(config) => Verbs::depth(&config.device, pieces(layout))
+            Kind::Verbs(config) => Verbs::depth(config, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
             Kind::Pcap(..) => 1,
         }
