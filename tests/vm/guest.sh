@@ -23,9 +23,12 @@ main() {
         done
     done
     check "random, IPv6" stream_over_ipv6
+    check "batches larger than the queue" larger_than_the_queue
     check "a multicast group" multicast
     check "a file, where it lies or copied" file_stream
     check "a wrong key is dropped" wrong_key
+    check "locked memory too low" memlock
+    check "the device is taken away" device_removed
 
     echo "$passed passed, $failed failed"
     [ $failed -eq 0 ]
@@ -133,6 +136,13 @@ stream_over_ipv6() {
     send --source random:7 --heaps 300 --heap-size 20000 && arrived 300
 }
 
+# A batch of 33,000 packets, of which a queue of the device takes 32,767 at once: it goes in two parts.
+larger_than_the_queue() {
+    listen --device rxe1 --verify pattern || return 1
+    send --heaps 33001 --heap-size 64 --batch-heaps 33000 --in-flight 1 --layout split || return 1
+    arrived 33001 && has $out/send.json '"doorbells":4,'
+}
+
 multicast() {
     listen --interface veth1 --from 239.9.9.8/0xffffff --verify random:3 || return 1
     send --source random:3 --heaps 100 && arrived 100
@@ -158,6 +168,37 @@ wrong_key() {
     send --heaps 10 || return 1
     wait $receiver
     [ $? -eq 1 ] && has $out/recv.json '"packets":0,'
+}
+
+# Root may lock all it likes, others what the limit says.
+memlock() {
+    chmod 666 /dev/infiniband/uverbs*
+    listen --device rxe1 --timeout 1 || return 1
+    echo 'nobody:x:65534:65534:nobody:/tmp:/bin/sh' >>/etc/passwd
+    (ulimit -l 64 && exec su nobody -s /bin/sh -c \
+        "doorbell send --device rxe0 --to $queue --heaps 10") >$out/all 2>&1
+    code=$?
+    wait $receiver
+    [ $code -eq 3 ] || { echo "exit code $code"; cat $out/all; return 1; }
+    has $out/all 'RLIMIT_MEMLOCK'
+}
+
+# The stream is long; the device goes when it is well under way.
+device_removed() {
+    listen --device rxe1 || return 1
+    timeout 60 doorbell send --backend verbs --qp ud --device rxe0 --to "$queue" --heaps 200000 \
+        --json >$out/send.json 2>$out/send.err &
+    sender=$!
+    sleep 2
+    rdma link delete rxe0 &
+    wait $sender
+    code=$?
+    echo "the sender's exit code is $code"
+    rdma link delete rxe1
+    wait $receiver
+    echo "the receiver's exit code is $?"
+    [ $code -eq 1 ] && has $out/send.err 'the device is gone' && has $out/recv.err 'the device is gone' &&
+        has $out/send.json '"heaps":200000,' && ! grep -q '"heaps_failed":0,' $out/send.json
 }
 
 main

@@ -13,6 +13,7 @@ mod datagram;
 pub mod device;
 mod error;
 mod memory;
+mod presence;
 mod queue;
 mod queue_address;
 mod receive;
@@ -34,6 +35,7 @@ use self::datagram::AddressHandle;
 pub use self::datagram::Datagrams;
 use self::error::explain;
 pub(super) use self::error::status_name;
+use self::presence::Presence;
 use self::queue::{QueueKind, QueuePair};
 pub use self::queue_address::QueueAddress;
 pub use self::receive::{DatagramReceiver, DatagramRequest};
@@ -67,6 +69,7 @@ pub struct Verbs {
     restarts: u32,
     refused: Option<i32>,
     link_is_up: bool,
+    presence: Presence,
     done: Vec<Done>,
     completions: Box<[sys::ibv_wc; COMPLETIONS]>,
     last_progress: Instant,
@@ -134,6 +137,7 @@ impl Verbs {
             Flows::Frames(_) => Vec::new(),
             Flows::Datagrams(datagrams) => AddressHandle::all(&context, config.port, datagrams)?,
         };
+        let presence = Presence::of(&context);
         let caps = Caps {
             headroom: config.flows.headroom(),
             overhead,
@@ -157,6 +161,7 @@ impl Verbs {
             restarts: 0,
             refused: None,
             link_is_up: true,
+            presence,
             done: Vec::with_capacity(DONE),
             // SAFETY: plain data, for which zeros are valid.
             completions: Box::new(unsafe { std::mem::zeroed() }),
@@ -266,6 +271,9 @@ impl Verbs {
     /// Looks whether the link went down. A device drops frames then, and reports success: whatever was
     /// posted before, or reported since the last look, may be lost, even if the link is up again by now.
     fn check_link(&mut self) -> Result<(), SendError> {
+        if self.presence.has_ended(self.last_progress) {
+            return Err(SendError::DeviceGone);
+        }
         while let Some(event) = self.context.async_event() {
             match event {
                 AsyncEvent::PortDown => {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ibverbs_sys as sys;
 use socket2::{InterfaceIndexOrAddress, SockRef};
@@ -17,6 +17,7 @@ use super::device::{LinkLayer, RdmaDevice};
 use super::error::explain;
 use super::failed;
 use super::memory::MemoryRegion;
+use super::presence::Presence;
 use super::queue::{QueueKind, QueuePair};
 use super::queue_address::QueueAddress;
 use super::resolve::locate;
@@ -51,6 +52,7 @@ pub struct DatagramReceiver {
     joined: Option<Joined>,
     device: String,
     context: Arc<Context>,
+    presence: Presence,
     /// One for each buffer, with its index as identifier.
     requests: Vec<sys::ibv_recv_wr>,
     _pieces: Vec<sys::ibv_sge>,
@@ -143,6 +145,7 @@ impl DatagramReceiver {
             address: QueueAddress { gid: own.address, number, key: request.key, lid },
             joined,
             device: device.clone(),
+            presence: Presence::of(&context),
             context,
             requests,
             _pieces: pieces,
@@ -184,6 +187,9 @@ impl DatagramReceiver {
         patience: Duration,
         mut take: impl FnMut(&[u8]),
     ) -> Result<usize, SendError> {
+        if self.presence.has_ended(Instant::now()) {
+            return Err(SendError::DeviceGone);
+        }
         let found = self.collect(&mut take)?;
         if found > 0 || patience.is_zero() {
             return Ok(found);
