@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
-use doorbell::config::{Config, ConfigError, Endpoint, Interface, Options, Size};
+use doorbell::config::{Config, ConfigError, Endpoint, Interface, Options, QueuePairKind, Size};
 
 use super::bench::SinkKind;
 use super::exit::Failure;
@@ -82,13 +82,30 @@ pub struct SendArguments {
 #[derive(Debug, Args)]
 pub struct RecvArguments {
     /// Where the stream arrives: an address of this machine or a multicast group, which is joined;
-    /// 239.1.0.0+3:7148 is four. Each is a substream, and ends with a stop heap of its own
+    /// 239.1.0.0+3:7148 is four. Each is a substream, and ends with a stop heap of its own. With --qp ud,
+    /// a group is 239.1.0.0/0xffffff
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7148")]
     pub from: Vec<Endpoint>,
 
     /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean [default: by route]
     #[arg(long, value_name = "NAME|ADDR")]
     pub interface: Option<Interface>,
+
+    /// Way off the wire: udp, sockets; or verbs, a queue of an RDMA device
+    #[arg(long, value_name = "udp|verbs", default_value = "udp", hide_possible_values = true)]
+    pub backend: RecvBackend,
+
+    /// Queue pair of an RDMA device: ud, for datagrams of a sender with --qp ud
+    #[arg(long, value_name = "ud", hide_possible_values = true)]
+    pub qp: Option<QueuePairKind>,
+
+    /// RDMA device, such as mlx5_0 [default: the interface's, or the only one]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+
+    /// Key that datagrams must carry; the queue's address, printed at the start, has it
+    #[arg(long, value_name = "KEY", default_value = "0x1234567", value_parser = queue_key)]
+    pub qkey: u32,
 
     /// End after this many heaps with data [default: at the stop heap]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
@@ -142,6 +159,19 @@ pub struct RecvArguments {
     /// Show neither progress nor report
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Ways off the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecvBackend {
+    Udp,
+    Verbs,
+}
+
+fn queue_key(text: &str) -> Result<u32, String> {
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+    u32::from_str_radix(digits, radix)
+        .map_err(|_| "expected a number of 32 bits, such as 0x1234567".into())
 }
 
 /// What received bytes are compared with.

@@ -1,24 +1,21 @@
 //! `doorbell recv`.
 
 mod frames;
+mod inlet;
 mod progress;
 mod reader;
 mod report;
 mod verification;
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use doorbell::backend::OpenError;
-use doorbell::backend::interface::Interface;
-use doorbell::config::Endpoint;
-use doorbell::receive::{Heap, Listener, ReceiveError, Window, WindowConfig};
-use indicatif::HumanBytes;
+use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
 
+use self::inlet::Inlet;
 use self::progress::Progress;
 use self::reader::Reader;
 use self::report::{Ending, Report};
@@ -28,23 +25,19 @@ use super::send::interruption;
 
 /// Receives a stream, and says what came of it.
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
-    let addresses = resolve(&arguments.from)?;
-    let interface = arguments.interface.as_ref().map(|it| Interface::find(&it.to_string()));
-    let interface = interface.transpose()?;
-    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    let listener = Listener::bind(&addresses, interface.as_ref(), bytes(arguments.buffer.bytes()))?;
+    let inlet = Inlet::open(arguments)?;
     let reader = Reader::open(arguments)?;
     let interrupted = interruption()?;
     if !arguments.quiet {
-        announce(&listener);
+        inlet.announce();
     }
     let window = Window::new(WindowConfig {
         heaps: arguments.window as usize,
-        max_heap_len: bytes(arguments.max_heap.bytes()),
-        substreams: addresses.len(),
+        max_heap_len: usize::try_from(arguments.max_heap.bytes()).unwrap_or(usize::MAX),
+        substreams: inlet.substreams(),
     });
     let mut session = Session {
-        listener,
+        inlet,
         window,
         desk: Desk::start(reader),
         progress: Progress::new(arguments.heaps, arguments.quiet),
@@ -70,34 +63,10 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     })
 }
 
-fn announce(listener: &Listener) {
-    let addresses: Vec<String> = listener.local_addrs().map(|addr| addr.to_string()).collect();
-    let at = match addresses.as_slice() {
-        [first, .., last] if addresses.len() > SHOWN => {
-            format!("{} addresses, {first} to {last}", addresses.len())
-        }
-        all => all.join(", "),
-    };
-    println!("listening at {at}, with a buffer of {}", HumanBytes(listener.buffer() as u64));
-}
-
-fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Failure> {
-    let mut addresses = Vec::new();
-    for endpoint in endpoints.iter().flat_map(Endpoint::expand) {
-        let host = endpoint.host().to_string();
-        let error = |why: String| Failure::Open(OpenError::new("look up", &host, why));
-        let mut found = (host.as_str(), endpoint.port())
-            .to_socket_addrs()
-            .map_err(|source| error(source.to_string()))?;
-        addresses.push(found.next().ok_or_else(|| error("it has no address".into()))?);
-    }
-    Ok(addresses)
-}
-
-/// A stream on its way in: packets are taken from the sockets on this thread, and heaps are read on
+/// A stream on its way in: packets are taken in on this thread, and heaps are read on
 /// another, so that a slow disk does not have the kernel drop packets.
 struct Session {
-    listener: Listener,
+    inlet: Inlet,
     window: Window,
     desk: Desk,
     progress: Progress,
@@ -123,7 +92,7 @@ impl Session {
                 true => Duration::ZERO,
                 false => PATIENCE.min(arguments.timeout.unwrap_or(PATIENCE)),
             };
-            let datagrams = self.listener.receive(&mut self.window, patience)?;
+            let datagrams = self.inlet.receive(&mut self.window, patience)?;
             if datagrams > 0 {
                 self.latest = Instant::now();
                 self.begin.get_or_insert(self.latest);
@@ -180,15 +149,14 @@ impl Session {
         self.hand_over();
         self.progress.finish();
         let elapsed = self.begin.map_or(Duration::ZERO, |begin| self.latest - begin);
-        let addresses: Vec<SocketAddr> = self.listener.local_addrs().collect();
         let mut tally = self.window.tally();
         tally.heaps = tally.heaps.min(arguments.heaps.unwrap_or(u64::MAX));
         let (reading, read) = self.desk.finish();
         let report = Report::new(
             ended,
             tally,
-            &addresses,
-            self.listener.dropped(),
+            self.inlet.names(),
+            self.inlet.dropped(),
             elapsed,
             reading,
             arguments.heaps,
@@ -255,5 +223,3 @@ impl Desk {
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How much later than the stop heap a packet may come.
 const GRACE: Duration = Duration::from_millis(200);
-/// More addresses are not listed one by one.
-const SHOWN: usize = 4;

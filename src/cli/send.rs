@@ -124,7 +124,9 @@ fn ignores_hangup() -> bool {
 fn announce(stream: &Stream, embedded: bool) {
     let heap = HumanBytes(stream.source.heap_len() as u64);
     let heaps = stream.heaps.map_or_else(|| "heaps".into(), |heaps| plural(heaps, "heap"));
+    let queues: Vec<_> = stream.config.stream.destinations().filter_map(|to| to.queue()).collect();
     let to = match (embedded, stream.destinations.as_slice()) {
+        (_, [_]) if !queues.is_empty() => queues[0].to_string(),
         (true, _) => "its own receiver on loopback".to_owned(),
         (false, [to]) => to.to_string(),
         (false, [first, .., last]) => {

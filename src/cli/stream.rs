@@ -71,8 +71,7 @@ impl Stream {
             && flows == 1
             && layout != Layout::Attached
             && source.heap_len() > 0;
-        let packet_limit = way.packet_limit(destinations[0].ip());
-        let size = way.packet_size(&config, destinations[0].ip())?;
+        let (size, packet_limit) = way.packet_size(&config.stream, destinations[0].ip())?;
         let planner = Planner { config: &config, size, flows };
         let own = config.constants.iter().map(ConstantItem::constant);
         let constants: Vec<Constant> = source.constants().iter().cloned().chain(own).collect();
@@ -196,6 +195,10 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
     let own = config.senders.share_of(ShareKind::Destinations);
     let (index, size) = own.map_or((0, 1), |rank| (rank.index() as usize, rank.size() as usize));
     for endpoint in config.stream.destinations().skip(index).step_by(size) {
+        if let Some(queue) = endpoint.queue() {
+            resolved.push(SocketAddr::new(queue.ip(), 0));
+            continue;
+        }
         let host = endpoint.host().to_string();
         let error = |why: String| Failure::Open(OpenError::new("look up", &host, why));
         let found: Vec<SocketAddr> = (host.as_str(), endpoint.port())

@@ -7,9 +7,9 @@ use doorbell::backend::interface::Interface;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
 use doorbell::backend::tcp::{Tcp, TcpConfig};
 use doorbell::backend::udp::{self, Udp, UdpConfig};
-use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest};
+use doorbell::backend::verbs::{CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
 use doorbell::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
-use doorbell::config::{BackendChoice, CompletionKind, Config};
+use doorbell::config::{BackendChoice, CompletionKind, Config, ConfigError, StreamConfig};
 use doorbell::plan::{PacketSize, Plan, RunLimits, runs};
 use doorbell::region::Layout;
 
@@ -129,6 +129,7 @@ impl Way {
                 CompletionKind::Poll => CompletionMode::Poll,
                 CompletionKind::Event => CompletionMode::Event { spin: backend.spin },
             },
+            queues: config.stream.destinations().filter_map(|to| to.queue()).collect(),
             ..VerbsRequest::new(destinations.to_vec())
         };
         let verbs = request.resolve()?;
@@ -154,6 +155,26 @@ impl Way {
         }
     }
 
+    /// How large packets are, and the most that they may be, in bytes of SPEAD; that is `None` if they may
+    /// be of any size.
+    pub fn packet_size(
+        &self,
+        stream: &StreamConfig,
+        to: IpAddr,
+    ) -> Result<(PacketSize, Option<usize>), ConfigError> {
+        match &self.kind {
+            Kind::Tcp(_) => Ok((stream.packet_size_in_stream(), None)),
+            Kind::Verbs(VerbsConfig { flows: Flows::Datagrams(_), mtu, .. }) => {
+                let (size, most) = stream.message_size_within(*mtu)?;
+                Ok((size, Some(most as usize)))
+            }
+            _ => {
+                let size = stream.packet_size_within(self.mtu, to.is_ipv6())?;
+                Ok((size, Some(max_packet_size(self.mtu, to))))
+            }
+        }
+    }
+
     /// Opens the backend, for at most so many packets in flight.
     pub fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
         Ok(match &self.kind {
@@ -166,22 +187,6 @@ impl Way {
             })?),
             Kind::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
         })
-    }
-
-    /// The packet size as a plan takes it.
-    pub fn packet_size(&self, config: &Config, to: IpAddr) -> Result<PacketSize, Failure> {
-        Ok(match self.kind {
-            Kind::Tcp(_) => config.stream.packet_size_in_stream(),
-            _ => config.stream.packet_size_within(self.mtu, to.is_ipv6())?,
-        })
-    }
-
-    /// The largest packet that goes this way, in bytes of SPEAD; `None` if any does.
-    pub fn packet_limit(&self, to: IpAddr) -> Option<usize> {
-        match self.kind {
-            Kind::Tcp(_) => None,
-            _ => Some(max_packet_size(self.mtu, to)),
-        }
     }
 
     /// How many packets each message to the kernel holds, in a whole batch.
@@ -199,7 +204,7 @@ impl Way {
     pub fn headroom(&self) -> usize {
         match &self.kind {
             Kind::Udp(_) | Kind::Tcp(_) => 0,
-            Kind::Verbs(config) => config.headers.first().map_or(0, |header| header.len()),
+            Kind::Verbs(config) => config.flows.headroom(),
             Kind::Pcap(_, config) => config.header_len(),
         }
     }
@@ -210,7 +215,7 @@ impl Way {
             Kind::Udp(_) => messages.div_ceil(MESSAGES_PER_CALL),
             Kind::Tcp(_) => messages,
             // A device that cannot be asked says so when it is opened.
-            Kind::Verbs(config) => Verbs::depth(&config.device, pieces(layout))
+            Kind::Verbs(config) => Verbs::depth(config, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
             Kind::Pcap(..) => 1,
         }

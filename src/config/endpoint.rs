@@ -5,14 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::InvalidValue;
+use super::queue::Queue;
+use crate::backend::verbs::QueueAddress;
 
 /// A destination as it is written: `HOST:PORT`, `[IPV6]:PORT`, or a run of consecutive addresses,
 /// `239.1.0.0+3:7148` for the four from `.0` to `.3`. Host names are resolved when the stream opens.
+/// Queues of datagrams are `GID/QPN[/QKEY]`, the GID being an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     host: Host,
     port: u16,
     count: u32,
+    queue: Option<Queue>,
 }
 
 /// The host of an [`Endpoint`]. `Display` writes it without brackets, as resolvers take it.
@@ -55,7 +59,17 @@ impl Endpoint {
         &self.host
     }
 
-    /// The UDP port, never 0.
+    /// The queue that this is, if it is one: the first of a run.
+    pub fn queue(&self) -> Option<QueueAddress> {
+        let gid = match self.host.address()? {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        let Queue { number, key, lid } = self.queue?;
+        Some(QueueAddress { gid, number, key, lid })
+    }
+
+    /// The UDP port, never 0 but for queues, which have none.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -71,6 +85,7 @@ impl Endpoint {
             host,
             port: self.port,
             count: 1,
+            queue: self.queue,
         })
     }
 }
@@ -80,6 +95,9 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let invalid = |hint: &str| InvalidValue::new(text, "a destination", hint);
+        if let Some((host, queue)) = text.split_once('/') {
+            return parse_queue(host, queue).map_err(invalid);
+        }
         let (bracketed, host, port) = match text.strip_prefix('[') {
             Some(rest) => rest
                 .split_once("]:")
@@ -94,23 +112,41 @@ impl FromStr for Endpoint {
             Ok(port) if port != 0 => port,
             _ => return Err(invalid("its port must be a number from 1 to 65535")),
         };
-        let (host, more) = match host.rsplit_once('+') {
-            Some((host, more)) => {
-                let more: u16 = more.parse().map_err(|_| {
-                    invalid("after `+` goes how many more addresses, at most 65535")
-                })?;
-                (host, u32::from(more))
-            }
-            None => (host, 0),
-        };
+        let (host, more) = parse_run(host).map_err(invalid)?;
         let host = parse_host(bracketed, host).map_err(invalid)?;
         match (&host, host.offset(more)) {
-            (_, Some(_)) => Ok(Self { host, port, count: more + 1 }),
+            (_, Some(_)) => Ok(Self { host, port, count: more + 1, queue: None }),
             (Host::Name(_), None) => {
                 Err(invalid("`+` counts on from an address; a host name has no next one"))
             }
             (_, None) => Err(invalid("the addresses run past the last of their family")),
         }
+    }
+}
+
+/// `239.1.0.0+3`: an address, and how many follow it.
+fn parse_run(host: &str) -> Result<(&str, u32), &'static str> {
+    let Some((host, more)) = host.rsplit_once('+') else { return Ok((host, 0)) };
+    let more: u16 =
+        more.parse().map_err(|_| "after `+` goes how many more addresses, at most 65535")?;
+    Ok((host, u32::from(more)))
+}
+
+fn parse_queue(gid: &str, queue: &str) -> Result<Endpoint, &'static str> {
+    let (gid, more) = parse_run(gid)?;
+    let gid: IpAddr =
+        gid.parse().map_err(|_| "before the `/` of a queue goes a GID: an address")?;
+    let host = match gid.to_canonical() {
+        IpAddr::V4(address) => Host::V4(address),
+        IpAddr::V6(address) => Host::V6(address, None),
+    };
+    let queue: Queue = queue.parse()?;
+    if gid.to_canonical().is_multicast() != (queue.number == QueueAddress::MULTICAST) {
+        return Err("the queue pair of multicast groups, and of nothing else, is 0xffffff");
+    }
+    match host.offset(more) {
+        Some(_) => Ok(Endpoint { host, port: 0, count: more + 1, queue: Some(queue) }),
+        None => Err("the addresses run past the last of their family"),
     }
 }
 
@@ -161,6 +197,9 @@ impl fmt::Display for Endpoint {
             1 => String::new(),
             count => format!("+{}", count - 1),
         };
+        if let Some(queue) = &self.queue {
+            return write!(f, "{}{run}/{queue}", self.host);
+        }
         match &self.host {
             host @ Host::V6(..) => write!(f, "[{host}{run}]:{}", self.port),
             host => write!(f, "{host}{run}:{}", self.port),
@@ -216,6 +255,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_queue_is_an_address_and_numbers() {
+        for (text, shown) in [
+            ("10.0.0.1/17", "10.0.0.1/0x11/0x1234567"),
+            ("::ffff:10.0.0.1/0x11/5", "10.0.0.1/0x11/0x5"),
+            ("fe80::1/0x11/0x80010000/0x2a", "fe80::1/0x11/0x80010000/0x2a"),
+            ("239.1.0.0+3/0xffffff", "239.1.0.0+3/0xffffff/0x1234567"),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(endpoint.clone()));
+            let queues: Vec<_> = endpoint.expand().filter_map(|it| it.queue()).collect();
+            assert_eq!(queues.len(), endpoint.count() as usize);
+            assert_eq!(queues[0].to_string().parse::<Endpoint>().unwrap().queue(), Some(queues[0]));
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_none_is_told_why() {
+        for (text, hint) in [
+            ("host/17", "a GID: an address"),
+            ("10.0.0.1/", "number of a queue pair, 2 to 0xffffff"),
+            ("10.0.0.1/1", "number of a queue pair, 2 to 0xffffff"),
+            ("10.0.0.1/0x1000000", "number of a queue pair"),
+            ("10.0.0.1/+5", "number of a queue pair"),
+            ("10.0.0.1/17/0x100000000", "the queue's key, of 32 bits"),
+            ("10.0.0.1/17/1/65536", "the LID of its port"),
+            ("10.0.0.1/17/1/1/1", "write GID/QPN"),
+            ("239.1.0.0/17", "is 0xffffff"),
+            ("10.0.0.1/0xffffff", "is 0xffffff"),
+            ("255.255.255.255+1/17", "past the last of their family"),
+        ] {
+            let message = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(message.contains(hint), "{message}");
+        }
+    }
+
     fn host() -> impl Strategy<Value = Host> {
         prop_oneof![
             any::<Ipv4Addr>().prop_map(Host::V4),
@@ -229,7 +305,7 @@ mod tests {
         #[test]
         fn round_trip(host in host(), port in 1u16.., more in 0u32..=65535) {
             let more = if host.offset(more).is_some() { more } else { 0 };
-            let endpoint = Endpoint { host, port, count: more + 1 };
+            let endpoint = Endpoint { host, port, count: more + 1, queue: None };
             prop_assert_eq!(endpoint.to_string().parse(), Ok(endpoint.clone()));
             prop_assert_eq!(endpoint.expand().count(), endpoint.count() as usize);
         }
@@ -237,6 +313,7 @@ mod tests {
         #[test]
         fn no_text_panics(text: String, near in r"\[?[0-9a-f:.+%]{0,20}\]?:[0-9]{0,6}") {
             let _ = (text.parse::<Endpoint>(), near.parse::<Endpoint>());
+            let _ = text.replace(':', "/").parse::<Endpoint>();
         }
     }
 }

@@ -27,6 +27,7 @@ mod item;
 mod options;
 mod pack;
 mod packet_size;
+mod queue;
 mod resolve;
 mod senders;
 mod source;
@@ -50,7 +51,8 @@ pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
     BackendKind, BackendOptions, BatchOptions, CompletionKind, DescriptorPlacement, HeapOptions,
-    LayoutKind, MonitorOptions, Options, PacingMode, PacingOptions, SourceOptions, StreamOptions,
+    LayoutKind, MonitorOptions, Options, PacingMode, PacingOptions, QueuePairKind, SourceOptions,
+    StreamOptions,
 };
 pub use pack::{PackConfig, PackRange};
 pub use packet_size::PacketSize;
@@ -243,6 +245,8 @@ pub struct BackendConfig {
     pub interface: Option<Interface>,
     /// The RDMA device; `None` is the interface's.
     pub device: Option<String>,
+    /// Which queue pairs of it.
+    pub qp: QueuePairKind,
     /// How to wait for the RDMA device.
     pub completion: CompletionKind,
     /// How long to look before sleeping, with [`CompletionKind::Event`].

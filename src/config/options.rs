@@ -336,6 +336,12 @@ pub struct BackendOptions {
     #[arg(id = "backend.device", long = "device", value_name = "DEVICE")]
     pub device: Option<String>,
 
+    /// Queue pairs of an RDMA device: raw, frames to UDP sockets; or ud, datagrams to other queues, on any
+    /// device [default: ud if --to is a queue]
+    #[arg(id = "backend.qp", long = "qp", value_name = "raw|ud", hide_possible_values = true)]
+    #[serde(with = "choice")]
+    pub qp: Option<QueuePairKind>,
+
     /// How to wait for an RDMA device: look all the time, or look for a while and then sleep [default:
     /// event]
     #[arg(
@@ -471,6 +477,16 @@ pub enum LayoutKind {
     Split,
 }
 
+/// Queue pairs of an RDMA device.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueuePairKind {
+    /// Raw packets: Ethernet frames to UDP sockets.
+    #[default]
+    Raw,
+    /// Unreliable datagrams: messages to other queues.
+    Ud,
+}
+
 /// How to wait for completions of an RDMA device.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CompletionKind {
@@ -557,6 +573,7 @@ impl BackendOptions {
             kind: self.kind.or(other.kind),
             interface: self.interface.or(other.interface),
             device: self.device.or(other.device),
+            qp: self.qp.or(other.qp),
             completion: self.completion.or(other.completion),
             spin_us: self.spin_us.or(other.spin_us),
             zerocopy: self.zerocopy.or(other.zerocopy),

@@ -6,8 +6,9 @@ use super::{
     ArrayType, BackendChoice, BackendConfig, BackendKind, BackendOptions, BatchConfig,
     BatchOptions, Config, ConfigError, ConstantItem, Endpoint, HeapConfig, HeapContent,
     HeapOptions, Host, Interface, InvalidValue, Item, ItemSpec, Key, MonitorConfig, MonitorOptions,
-    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, Rate, Repeat,
-    SendersConfig, SendersOptions, Size, SourceKind, SourceOptions, StreamConfig, StreamOptions,
+    Options, PacingConfig, PacingMode, PacingOptions, PackConfig, PacketSize, QueuePairKind, Rate,
+    Repeat, SendersConfig, SendersOptions, Size, SourceKind, SourceOptions, StreamConfig,
+    StreamOptions,
 };
 use crate::plan::MAX_PACKET_SIZE;
 use crate::wire::ethernet::Vlan;
@@ -184,6 +185,29 @@ impl StreamConfig {
             }
             PacketSize::AtMost(bytes) => Ok(plan::PacketSize::Exact(bytes as usize)),
             PacketSize::Auto => Ok(plan::PacketSize::Uniform { limit: most as usize }),
+        }
+    }
+
+    /// Likewise for datagrams from a port whose MTU, in bytes of message, is `mtu`; and the largest
+    /// packet that this leaves.
+    ///
+    /// # Errors
+    /// The packet size or the MTU if the port's does not carry it.
+    pub fn message_size_within(&self, mtu: u32) -> Result<(plan::PacketSize, u32), ConfigError> {
+        let most = self.mtu.unwrap_or(mtu);
+        if most > mtu || (most as usize) < MIN_PACKET_SIZE {
+            let hint = format!("give {MIN_PACKET_SIZE} to {mtu}, which is the RDMA port's");
+            return Err(ConfigError::unusable(MTU, most, hint));
+        }
+        match self.packet_size {
+            PacketSize::AtMost(bytes) if bytes > most => {
+                let hint = format!(
+                    "a datagram carries at most {most} bytes here; give {most} or less, or auto"
+                );
+                Err(ConfigError::unusable(PACKET_SIZE, bytes, hint))
+            }
+            PacketSize::AtMost(bytes) => Ok((plan::PacketSize::Exact(bytes as usize), most)),
+            PacketSize::Auto => Ok((plan::PacketSize::Uniform { limit: most as usize }, most)),
         }
     }
 }
@@ -371,6 +395,7 @@ fn pacing(options: &PacingOptions) -> Result<PacingConfig, ConfigError> {
 
 fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConfig, ConfigError> {
     let kind = options.kind.unwrap_or_default();
+    let qp = queue_pair(options.qp, kind, stream)?;
     let choice = match (kind, options.pcap) {
         (BackendKind::Pcap, Some(path)) if path.is_empty() => {
             return Err(ConfigError::unusable(PCAP, "``", "give the capture file a name"));
@@ -386,6 +411,7 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
             let hint = "only the pcap backend writes a capture file; choose it, or drop the file";
             return Err(ConfigError::conflict(PCAP, BACKEND, hint));
         }
+        (BackendKind::Auto, None) if qp == QueuePairKind::Ud => BackendChoice::Verbs,
         (BackendKind::Auto, None) => BackendChoice::Auto,
         (BackendKind::Verbs, None) => BackendChoice::Verbs,
         (BackendKind::Udp, None) => BackendChoice::Udp,
@@ -426,6 +452,7 @@ fn backend(options: BackendOptions, stream: &StreamConfig) -> Result<BackendConf
         choice,
         interface: options.interface,
         device: options.device,
+        qp,
         completion: options.completion.unwrap_or_default(),
         spin: options.spin_us.map_or(SPIN, |spin| Duration::from_micros(spin.into())),
         zerocopy: options.zerocopy.unwrap_or_default(),
@@ -460,6 +487,53 @@ fn connectable(to: &[Endpoint]) -> Result<(), ConfigError> {
     let Some(group) = to.iter().find(is_group) else { return Ok(()) };
     let hint = format!("{group} is multicast, and tcp connects to receivers one by one; use udp");
     Err(ConfigError::conflict(TO, BACKEND, hint))
+}
+
+/// Queues are reached by datagrams, and by nothing else; those build no frames.
+fn queue_pair(
+    asked: Option<QueuePairKind>,
+    kind: BackendKind,
+    stream: &StreamConfig,
+) -> Result<QueuePairKind, ConfigError> {
+    let queue = stream.to.iter().find(|endpoint| endpoint.queue().is_some());
+    let socket = stream.to.iter().find(|endpoint| endpoint.queue().is_none());
+    if let (Some(queue), Some(socket)) = (queue, socket) {
+        let hint = format!("{queue} is a queue, {socket} is not; send to them one after the other");
+        return Err(ConfigError::unusable(TO, format_args!("{queue}, {socket}"), hint));
+    }
+    if queue.is_some() && matches!(kind, BackendKind::Udp | BackendKind::Pcap) {
+        let hint = "only verbs reaches queues; give HOST:PORT, or take verbs";
+        return Err(ConfigError::conflict(TO, BACKEND, hint));
+    }
+    match (
+        asked.unwrap_or(if queue.is_some() { QueuePairKind::Ud } else { QueuePairKind::Raw }),
+        queue,
+    ) {
+        (QueuePairKind::Raw, Some(queue)) => {
+            let hint = format!("{queue} is a queue, which takes no frames: take ud");
+            Err(ConfigError::conflict(QP, TO, hint))
+        }
+        (QueuePairKind::Ud, None) => {
+            let hint = "datagrams go to queues: give GID/QPN/QKEY, as `doorbell recv --backend verbs \
+                        --qp ud` prints it";
+            Err(ConfigError::conflict(QP, TO, hint))
+        }
+        (QueuePairKind::Ud, Some(_)) => {
+            let frames = [
+                (VLAN, stream.vlan.is_some()),
+                (DST_MAC, stream.dst_mac.is_some()),
+                (SOURCE_PORT, stream.source_port.is_some()),
+            ];
+            match frames.into_iter().find(|(_, given)| *given) {
+                Some((key, _)) => {
+                    let hint = format!("the device itself builds datagrams; drop {}", key.name());
+                    Err(ConfigError::conflict(key, QP, hint))
+                }
+                None => Ok(QueuePairKind::Ud),
+            }
+        }
+        (QueuePairKind::Raw, None) => Ok(QueuePairKind::Raw),
+    }
 }
 
 fn at_least_1(key: Key, value: u64) -> Result<(), ConfigError> {
@@ -547,6 +621,7 @@ impl From<&Config> for Options {
                 kind: Some(kind),
                 interface: backend.interface,
                 device: backend.device,
+                qp: Some(backend.qp),
                 completion: Some(backend.completion),
                 spin_us: u32::try_from(backend.spin.as_micros()).ok(),
                 zerocopy: Some(backend.zerocopy),
@@ -587,6 +662,7 @@ const BURST: Key = Key("pacing.burst");
 const PACING: Key = Key("pacing.mode");
 const BACKEND: Key = Key("backend.kind");
 const INTERFACE: Key = Key("backend.interface");
+const QP: Key = Key("backend.qp");
 /// A few batches at 100 Gb/s, and less than it costs to sleep and be woken up.
 const SPIN: Duration = Duration::from_micros(100);
 const DEVICE: Key = Key("backend.device");

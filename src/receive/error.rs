@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::backend::SendError;
+
 /// Why a stream cannot be received, or what it brought cannot be kept.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -31,6 +33,14 @@ pub enum ReceiveError {
     /// A socket failed.
     #[error("cannot receive: {0}")]
     Socket(#[source] io::Error),
+    /// An RDMA device failed.
+    #[error("cannot receive at {device}: {source}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What it reports.
+        source: SendError,
+    },
     /// A file cannot be created.
     #[error("cannot create {path}: {source}", path = path.display())]
     Create {

@@ -5,6 +5,8 @@ use std::ptr::{self, NonNull};
 
 use ibverbs_sys as sys;
 
+use super::queue_address::QueueAddress;
+
 /// The work requests of one batch, one for each packet, each linked to the next, and the pieces of
 /// memory that they name. Built once; a post cuts the chain where it ends, and restores it.
 ///
@@ -76,6 +78,17 @@ impl Chain {
             let piece = self.pieces.as_ptr().cast::<sys::ibv_sge>().add(index);
             (*piece).addr = address as u64;
             (*piece).lkey = key;
+        }
+    }
+
+    /// Addresses a request, which then is a datagram.
+    pub(super) fn address(&mut self, request: usize, handle: *mut sys::ibv_ah, to: &QueueAddress) {
+        let request = self.request(request);
+        // SAFETY: a request of the chain; of the union, datagrams use this member.
+        unsafe {
+            (*request).wr.ud.ah = handle;
+            (*request).wr.ud.remote_qpn = to.number;
+            (*request).wr.ud.remote_qkey = to.key;
         }
     }
 

@@ -1,19 +1,20 @@
-//! What to send from, and with which headers.
+//! What to send from, and where to.
 
 use std::time::Duration;
 
+use super::Datagrams;
 use crate::wire::frame::FrameHeader;
 
-/// Which device to send from, and what to put before the packets of each flow.
+/// Which device to send from, and where to.
 #[derive(Clone, Debug)]
 pub struct VerbsConfig {
     /// Name of the device, such as `mlx5_0`.
     pub device: String,
     /// Its port, from 1.
     pub port: u8,
-    /// Headers of each flow, all of one length.
-    pub headers: Vec<FrameHeader>,
-    /// Bytes of IP packet that the routes carry.
+    /// Where the packets of each flow go.
+    pub flows: Flows,
+    /// Bytes of IP packet that the routes carry; for datagrams, bytes of the longest message.
     pub mtu: u32,
     /// Packets that are to be in flight at most; fewer where the device's queues are shorter.
     pub depth: u32,
@@ -21,6 +22,38 @@ pub struct VerbsConfig {
     pub pieces: u32,
     /// How to wait for completions.
     pub completion: CompletionMode,
+}
+
+/// Where the packets of each flow go, and by which kind of queue pair.
+#[derive(Clone, Debug)]
+pub enum Flows {
+    /// Ethernet frames with these headers, all of one length: raw packets, to UDP sockets.
+    Frames(Vec<FrameHeader>),
+    /// Messages to other queues: unreliable datagrams.
+    Datagrams(Datagrams),
+}
+
+impl Flows {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Frames(headers) => headers.len(),
+            Self::Datagrams(datagrams) => datagrams.queues.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes before each packet, for headers.
+    pub fn headroom(&self) -> usize {
+        match self {
+            Self::Frames(headers) => headers.first().map_or(0, FrameHeader::len),
+            Self::Datagrams(_) => 0,
+        }
+    }
 }
 
 /// How to wait for completions.

@@ -61,7 +61,15 @@ impl DeviceCaps {
     /// mlx5 takes one 64-byte block for a request of one piece and two for up to five, counts blocks
     /// in powers of two, and refuses more than `max_qp_wr` (rdma-core, providers/mlx5).
     pub fn depth(&self, pieces: u32) -> u32 {
-        let blocks = if pieces <= 1 { 1 } else { 2 };
+        self.depth_in_blocks(if pieces <= 1 { 1 } else { 2 })
+    }
+
+    /// Likewise for datagrams, which take two blocks at least: they carry an address of 48 bytes.
+    pub(super) fn datagram_depth(&self) -> u32 {
+        self.depth_in_blocks(2)
+    }
+
+    fn depth_in_blocks(&self, blocks: u32) -> u32 {
         let longest = self.max_qp_wr.max(1);
         let power = 1 << longest.ilog2();
         (power / blocks).min(self.max_cqe.max(1)).max(1)

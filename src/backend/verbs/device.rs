@@ -8,6 +8,7 @@ use std::io;
 
 use ibverbs_sys as sys;
 
+pub(super) use self::port::mtu;
 pub use self::port::{LinkLayer, PortState, RdmaPort};
 pub use self::unavailable::Unavailable;
 
@@ -15,7 +16,7 @@ use self::sysfs::Sysfs;
 use super::DeviceCaps;
 use super::context::Context;
 use super::error::zero;
-use super::queue::QueuePair;
+use super::queue::{QueueKind, QueuePair};
 use crate::backend::interface::Interface;
 
 /// An RDMA device.
@@ -129,7 +130,7 @@ impl RdmaDevice {
     /// Whether raw packets can be sent from a port, found by making a queue and destroying it.
     pub fn raw_packets(&self, port: &RdmaPort) -> RawPackets {
         let made = Context::open(&self.name)
-            .and_then(|context| QueuePair::new(&context, port.number, 1, 1));
+            .and_then(|context| QueuePair::new(&context, port.number, QueueKind::Raw, 1, 1));
         match made {
             Ok(_) => RawPackets::Permitted,
             Err(error) => match error.raw_os_error() {

@@ -1,5 +1,6 @@
 //! Memory that a device may read.
 
+use std::ffi::c_int;
 use std::io;
 use std::mem;
 use std::ptr::NonNull;
@@ -26,11 +27,27 @@ impl MemoryRegion {
     ///
     /// # Safety
     ///
-    /// `owner` keeps `len` bytes from `start` on mapped until it is dropped.
+    /// As [`MemoryRegion::register_with`].
     pub(super) unsafe fn register(
         context: &Arc<Context>,
         start: *const u8,
         len: usize,
+        owner: Arc<dyn Send + Sync>,
+    ) -> io::Result<Self> {
+        // SAFETY: the caller's.
+        unsafe { Self::register_with(context, start, len, 0, owner) }
+    }
+
+    /// Registers memory with some of `enum ibv_access_flags`.
+    ///
+    /// # Safety
+    ///
+    /// `owner` keeps `len` bytes from `start` on mapped until it is dropped.
+    pub(super) unsafe fn register_with(
+        context: &Arc<Context>,
+        start: *const u8,
+        len: usize,
+        access: u32,
         owner: Arc<dyn Send + Sync>,
     ) -> io::Result<Self> {
         // Relaxed ordering lets PCIe reads pass each other; drivers that do not know it ignore it, as
@@ -40,12 +57,12 @@ impl MemoryRegion {
         // word.
         let relaxed = non_null(unsafe {
             // The entry that takes optional flags (`ibv_reg_mr` of verbs.h).
-            let access = sys::ibv_access_flags::IBV_ACCESS_RELAXED_ORDERING.0;
-            sys::ibv_reg_mr_iova2(context.domain(), address, len, address as u64, access)
+            let relaxed = sys::ibv_access_flags::IBV_ACCESS_RELAXED_ORDERING.0 | access;
+            sys::ibv_reg_mr_iova2(context.domain(), address, len, address as u64, relaxed)
         });
         let region = relaxed.or_else(|_| {
             // SAFETY: likewise.
-            non_null(unsafe { sys::ibv_reg_mr(context.domain(), address, len, 0) })
+            non_null(unsafe { sys::ibv_reg_mr(context.domain(), address, len, access as c_int) })
         })?;
         // SAFETY: not null.
         let region = unsafe { NonNull::new_unchecked(region) };

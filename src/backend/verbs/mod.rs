@@ -1,6 +1,7 @@
-//! RDMA: raw packet queue pairs, one doorbell for each batch.
+//! RDMA: one doorbell for each batch.
 //!
-//! The device takes whole Ethernet frames from registered memory, to ordinary UDP receivers. Work
+//! The device takes whole Ethernet frames from registered memory, to ordinary UDP receivers, by raw packet
+//! queue pairs; or messages to other queues, by those for unreliable datagrams. Work
 //! requests are linked when a region is registered; a post cuts the chain where it ends, and hands
 //! it over with one `ibv_post_send(3)`.
 #![allow(unsafe_code, reason = "verbs are C, and take pointers")]
@@ -8,10 +9,14 @@
 mod chain;
 mod config;
 mod context;
+mod datagram;
 pub mod device;
 mod error;
 mod memory;
+mod presence;
 mod queue;
+mod queue_address;
+mod receive;
 mod registered;
 mod resolve;
 
@@ -23,23 +28,30 @@ use std::time::{Duration, Instant};
 
 use ibverbs_sys as sys;
 
-pub use self::config::{CompletionMode, VerbsConfig};
+pub use self::config::{CompletionMode, Flows, VerbsConfig};
 pub use self::context::DeviceCaps;
 use self::context::{AsyncEvent, Context};
+use self::datagram::AddressHandle;
+pub use self::datagram::Datagrams;
 use self::error::explain;
 pub(super) use self::error::status_name;
-use self::queue::QueuePair;
+use self::presence::Presence;
+use self::queue::{QueueKind, QueuePair};
+pub use self::queue_address::QueueAddress;
+pub use self::receive::{DatagramReceiver, DatagramRequest};
 use self::registered::{REGION_SHIFT, Registered, identify};
 pub use self::resolve::VerbsRequest;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot};
-use crate::wire::frame::Endpoints;
+use crate::wire::frame::{Endpoints, FrameHeader};
 
-/// Sends frames through a raw packet queue pair.
+/// Sends frames through a raw packet queue pair, or messages through one for unreliable datagrams.
 pub struct Verbs {
     /// First, so that it is dropped first: from then on the device reads no memory.
     pair: QueuePair,
+    /// The ways to the queues of datagrams.
+    handles: Vec<AddressHandle>,
     /// Then the memory is deregistered, and let go.
     registered: Vec<Registered>,
     context: Arc<Context>,
@@ -57,6 +69,7 @@ pub struct Verbs {
     restarts: u32,
     refused: Option<i32>,
     link_is_up: bool,
+    presence: Presence,
     done: Vec<Done>,
     completions: Box<[sys::ibv_wc; COMPLETIONS]>,
     last_progress: Instant,
@@ -100,24 +113,43 @@ impl Verbs {
             let down = "the link is down; is the cable plugged in, and the interface up?";
             return Err(OpenError::new("query the port", &config.device, down));
         }
-        let header = config
-            .headers
-            .first()
-            .ok_or_else(|| OpenError::new("build frames", &config.device, "no destination"))?;
-        let depth = config.depth.clamp(1, device_caps.depth(config.pieces));
-        let pair = QueuePair::new(&context, config.port, depth, config.pieces)
-            .map_err(step("create a raw packet queue pair"))?;
+        if config.flows.is_empty() {
+            return Err(OpenError::new("find the way", &config.device, "no destination"));
+        }
+        let (kind, most, overhead, creating) = match &config.flows {
+            Flows::Frames(_) => (
+                QueueKind::Raw,
+                device_caps.depth(config.pieces),
+                config.flows.headroom(),
+                "create a raw packet queue pair",
+            ),
+            Flows::Datagrams(datagrams) => (
+                QueueKind::Datagram,
+                device_caps.datagram_depth(),
+                datagrams.overhead,
+                "create a datagram queue pair",
+            ),
+        };
+        let depth = config.depth.clamp(1, most);
+        let pair = QueuePair::new(&context, config.port, kind, depth, config.pieces)
+            .map_err(step(creating))?;
+        let handles = match &config.flows {
+            Flows::Frames(_) => Vec::new(),
+            Flows::Datagrams(datagrams) => AddressHandle::all(&context, config.port, datagrams)?,
+        };
+        let presence = Presence::of(&context);
         let caps = Caps {
-            headroom: header.len(),
-            overhead: header.len(),
+            headroom: config.flows.headroom(),
+            overhead,
             segments: 1,
             message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: depth,
-            flows: config.headers.len() as u32,
+            flows: config.flows.len() as u32,
             ..Caps::new("verbs")
         };
         Ok(Self {
             pair,
+            handles,
             registered: Vec::new(),
             context,
             device_caps,
@@ -129,6 +161,7 @@ impl Verbs {
             restarts: 0,
             refused: None,
             link_is_up: true,
+            presence,
             done: Vec::with_capacity(DONE),
             // SAFETY: plain data, for which zeros are valid.
             completions: Box::new(unsafe { std::mem::zeroed() }),
@@ -142,8 +175,12 @@ impl Verbs {
     /// # Errors
     ///
     /// If the device cannot be opened.
-    pub fn depth(device: &str, pieces: u32) -> io::Result<u32> {
-        Ok(Context::open(device)?.caps()?.depth(pieces))
+    pub fn depth(config: &VerbsConfig, pieces: u32) -> io::Result<u32> {
+        let caps = Context::open(&config.device)?.caps()?;
+        Ok(match config.flows {
+            Flows::Frames(_) => caps.depth(pieces),
+            Flows::Datagrams(_) => caps.datagram_depth(),
+        })
     }
 
     /// What the device can do.
@@ -151,17 +188,26 @@ impl Verbs {
         &self.device_caps
     }
 
-    /// UDP over IPv6 needs a checksum (RFC 8200, 8.1), and so a look at every byte, unless the NIC
-    /// fills it in.
-    fn needs_checksum(&self, packet: u32, region: &Region) -> bool {
-        let flow = region.plan().packets()[packet as usize].flow;
-        !self.device_caps.checksum_offload
-            && matches!(self.config.headers[flow as usize].endpoints, Endpoints::V6 { .. })
+    /// Writes checksums where they are needed. UDP over IPv6 needs one (RFC 8200, 8.1), and so a look
+    /// at every byte, unless the NIC fills it in.
+    fn write_checksums(&self, batch: &mut InFlight, packets: Range<u32>) {
+        let Flows::Frames(headers) = &self.config.flows else { return };
+        if self.device_caps.checksum_offload {
+            return;
+        }
+        for packet in packets {
+            let flow = batch.region().plan().packets()[packet as usize].flow;
+            match &headers[flow as usize] {
+                header if matches!(header.endpoints, Endpoints::V6 { .. }) => {
+                    self.write_checksum(header, batch, packet);
+                }
+                // All flows are of one family.
+                _ => return,
+            }
+        }
     }
 
-    fn write_checksum(&self, batch: &mut InFlight, packet: u32) {
-        let flow = batch.region().plan().packets()[packet as usize].flow;
-        let header = &self.config.headers[flow as usize];
+    fn write_checksum(&self, header: &FrameHeader, batch: &mut InFlight, packet: u32) {
         let bytes = batch.packet(packet);
         let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], bytes.tail]);
         header
@@ -225,6 +271,9 @@ impl Verbs {
     /// Looks whether the link went down. A device drops frames then, and reports success: whatever was
     /// posted before, or reported since the last look, may be lost, even if the link is up again by now.
     fn check_link(&mut self) -> Result<(), SendError> {
+        if self.presence.has_ended(self.last_progress) {
+            return Err(SendError::DeviceGone);
+        }
         while let Some(event) = self.context.async_event() {
             match event {
                 AsyncEvent::PortDown => {
@@ -367,25 +416,30 @@ unsafe impl Backend for Verbs {
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
         let error =
             |source| OpenError::new("register memory", &self.config.device, explain(source));
-        for batch in batches {
-            for (packet, planned) in (0..).zip(region.plan().packets()) {
-                self.config.headers[planned.flow as usize]
-                    .emit(planned.len(), batch.headroom(packet))
-                    .map_err(|source| {
-                        OpenError::new("build frames", &self.config.device, source)
-                    })?;
+        let mut flags = 0;
+        if let Flows::Frames(headers) = &self.config.flows {
+            for batch in batches {
+                for (packet, planned) in (0..).zip(region.plan().packets()) {
+                    headers[planned.flow as usize]
+                        .emit(planned.len(), batch.headroom(packet))
+                        .map_err(|source| {
+                            OpenError::new("build frames", &self.config.device, source)
+                        })?;
+                }
+            }
+            if self.device_caps.checksum_offload {
+                flags = sys::ibv_send_flags::IBV_SEND_IP_CSUM.0;
             }
         }
-        let flags = match self.device_caps.checksum_offload {
-            true => sys::ibv_send_flags::IBV_SEND_IP_CSUM.0,
-            false => 0,
-        };
         if region.batches() > MOST_BATCHES || self.registered.len() >= MOST_REGIONS {
             let many = format!("{MOST_BATCHES} batches of {MOST_REGIONS} regions are the most");
             return Err(OpenError::new("register memory", &self.config.device, many));
         }
         let id = (self.registered.len() as u64) << REGION_SHIFT;
-        let registered = Registered::new(&self.context, region, id, flags).map_err(error)?;
+        let mut registered = Registered::new(&self.context, region, id, flags).map_err(error)?;
+        if let Flows::Datagrams(datagrams) = &self.config.flows {
+            registered.address(&self.handles, &datagrams.queues);
+        }
         self.registered.push(registered);
         Ok(())
     }
@@ -403,12 +457,7 @@ unsafe impl Backend for Verbs {
             return Err(SendError::Unregistered);
         };
         self.registered[registered].follow_attachments(batch);
-        for packet in packets.clone() {
-            if !self.needs_checksum(packet, batch.region()) {
-                break;
-            }
-            self.write_checksum(batch, packet);
-        }
+        self.write_checksums(batch, packets.clone());
         if !self.link_is_up {
             self.check_link()?;
         }

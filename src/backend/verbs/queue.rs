@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -109,9 +110,21 @@ impl Drop for CompletionQueue {
     }
 }
 
-/// A queue pair for whole Ethernet frames, of which only the sending half is used.
+/// A kind of queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueueKind {
+    /// Sends whole Ethernet frames.
+    Raw,
+    /// Sends messages to queues.
+    Datagram,
+    /// Receives messages that carry `key`, up to `depth` of them before they are looked at.
+    Inbox { depth: u32, key: u32 },
+}
+
+/// A queue pair, of which only one half is used.
 pub(super) struct QueuePair {
     pair: NonNull<sys::ibv_qp>,
+    kind: QueueKind,
     port: u8,
     /// The rate in kb/s and the burst in bytes that the hardware keeps to, if it does.
     rate: Option<(u32, u32)>,
@@ -124,16 +137,18 @@ pub(super) struct QueuePair {
 unsafe impl Send for QueuePair {}
 
 impl QueuePair {
-    /// Creates a queue for `depth` work requests of up to `pieces` pieces each, and makes it ready to
-    /// send from `port`.
+    /// Creates a queue for `depth` sends of up to `pieces` pieces each, and makes it ready to send from
+    /// `port`.
     pub(super) fn new(
         context: &Arc<Context>,
         port: u8,
+        kind: QueueKind,
         depth: u32,
         pieces: u32,
     ) -> io::Result<Self> {
         // Error completions come for work requests that did not ask for one.
-        let completions = CompletionQueue::new(context, depth)?;
+        let inbox = if let QueueKind::Inbox { depth, .. } = kind { depth } else { 0 };
+        let completions = CompletionQueue::new(context, depth + inbox)?;
         let queue = completions.queue.as_ptr();
         // SAFETY: plain data, for which zeros are valid.
         let mut init: sys::ibv_qp_init_attr = unsafe { mem::zeroed() };
@@ -141,12 +156,18 @@ impl QueuePair {
         init.recv_cq = queue;
         init.cap.max_send_wr = depth;
         init.cap.max_send_sge = pieces;
-        init.qp_type = sys::ibv_qp_type::IBV_QPT_RAW_PACKET;
+        init.cap.max_recv_wr = inbox;
+        init.cap.max_recv_sge = inbox.min(1);
+        init.qp_type = match kind {
+            QueueKind::Raw => sys::ibv_qp_type::IBV_QPT_RAW_PACKET,
+            QueueKind::Datagram | QueueKind::Inbox { .. } => sys::ibv_qp_type::IBV_QPT_UD,
+        };
         // SAFETY: domain and queue are alive, `init` is valid for the call.
         let pair = non_null(unsafe { sys::ibv_create_qp(context.domain(), &mut init) })?;
         let mut pair = Self {
             // SAFETY: not null.
             pair: unsafe { NonNull::new_unchecked(pair) },
+            kind,
             port,
             rate: None,
             completions,
@@ -159,10 +180,17 @@ impl QueuePair {
     fn start(&mut self) -> io::Result<()> {
         use sys::ibv_qp_attr_mask as mask;
         use sys::ibv_qp_state::{IBV_QPS_INIT, IBV_QPS_RTR, IBV_QPS_RTS};
-        // What a raw packet queue pair takes: no keys, no path.
-        self.modify(IBV_QPS_INIT, mask::IBV_QP_STATE | mask::IBV_QP_PORT)?;
+        // What each kind requires: `qp_state_table` of Linux. Raw packets have no keys and no path.
+        let (init, ready) = match self.kind {
+            QueueKind::Raw => (mask::IBV_QP_PORT, mask::IBV_QP_STATE),
+            QueueKind::Datagram | QueueKind::Inbox { .. } => (
+                mask::IBV_QP_PORT | mask::IBV_QP_PKEY_INDEX | mask::IBV_QP_QKEY,
+                mask::IBV_QP_STATE | mask::IBV_QP_SQ_PSN,
+            ),
+        };
+        self.modify(IBV_QPS_INIT, mask::IBV_QP_STATE | init)?;
         self.modify(IBV_QPS_RTR, mask::IBV_QP_STATE)?;
-        self.modify(IBV_QPS_RTS, mask::IBV_QP_STATE)
+        self.modify(IBV_QPS_RTS, ready)
     }
 
     /// Brings a pair that is in error, and whose work requests have all come back, to life again.
@@ -187,6 +215,11 @@ impl QueuePair {
         let mut attr: sys::ibv_qp_attr = unsafe { mem::zeroed() };
         attr.qp_state = state;
         attr.port_num = self.port;
+        attr.qkey = match self.kind {
+            QueueKind::Inbox { key, .. } => key,
+            // The key is in each work request.
+            QueueKind::Raw | QueueKind::Datagram => 0,
+        };
         // SAFETY: the pair is alive, `attr` is valid for the call.
         zero(unsafe { sys::ibv_modify_qp(self.pair.as_ptr(), &mut attr, mask.0 as c_int) })
     }
@@ -221,6 +254,40 @@ impl QueuePair {
             0 => Ok(()),
             errno => Err((bad, errno.abs())),
         }
+    }
+}
+
+impl QueuePair {
+    /// Its number, by which others find it.
+    pub(super) fn number(&self) -> u32 {
+        // SAFETY: the pair is alive.
+        unsafe { self.pair.as_ref().qp_num }
+    }
+
+    /// Takes in what is sent to a multicast group.
+    pub(super) fn attach(&mut self, group: Ipv6Addr, lid: u16) -> io::Result<()> {
+        let gid = sys::ibv_gid { raw: group.octets() };
+        // SAFETY: the pair is alive, `gid` is valid for the call.
+        zero(unsafe { sys::ibv_attach_mcast(self.pair.as_ptr(), &gid, lid) })
+    }
+
+    /// And no more: a pair that is attached cannot be destroyed.
+    pub(super) fn detach(&mut self, group: Ipv6Addr, lid: u16) -> io::Result<()> {
+        let gid = sys::ibv_gid { raw: group.octets() };
+        // SAFETY: the pair is alive, `gid` is valid for the call.
+        zero(unsafe { sys::ibv_detach_mcast(self.pair.as_ptr(), &gid, lid) })
+    }
+
+    /// Posts a chain of requests to receive.
+    ///
+    /// # Safety
+    ///
+    /// The chain and its pieces are valid for the call, and the memory that the pieces name stays
+    /// registered, and is touched by nobody until the completion.
+    pub(super) unsafe fn post_receives(&mut self, first: *mut sys::ibv_recv_wr) -> io::Result<()> {
+        let mut bad = ptr::null_mut();
+        // SAFETY: the pair is alive; the rest is the caller's word.
+        zero(unsafe { sys::ibv_post_recv(self.pair.as_ptr(), first, &mut bad) })
     }
 }
 

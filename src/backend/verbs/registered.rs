@@ -8,7 +8,9 @@ use ibverbs_sys as sys;
 
 use super::chain::Chain;
 use super::context::Context;
+use super::datagram::AddressHandle;
 use super::memory::MemoryRegion;
+use super::queue_address::QueueAddress;
 use crate::region::{InFlight, Layout, Memory, Region};
 
 /// A region as a device knows it.
@@ -80,6 +82,16 @@ impl Registered {
             sources,
             _headers: headers,
         })
+    }
+
+    /// Addresses the work requests, those of each flow to its queue.
+    pub(super) fn address(&mut self, handles: &[AddressHandle], queues: &[QueueAddress]) {
+        for chain in &mut self.chains {
+            for (request, packet) in self.region.plan().packets().iter().enumerate() {
+                let flow = packet.flow as usize;
+                chain.address(request, handles[flow].as_ptr(), &queues[flow]);
+            }
+        }
     }
 
     /// Points the work requests of attached heaps at their payload, where that is not as it was.

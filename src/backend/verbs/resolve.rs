@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::device::{RdmaDevice, RdmaPort};
-use super::{CompletionMode, VerbsConfig};
+use super::device::{PortState, RdmaDevice, RdmaPort};
+use super::{CompletionMode, Flows, QueueAddress, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;
@@ -16,6 +16,8 @@ use crate::wire::frame::{Endpoints, FrameHeader};
 pub struct VerbsRequest {
     /// Where frames go, one address for each flow, all of one family.
     pub destinations: Vec<SocketAddr>,
+    /// Where datagrams go, in place of frames: one queue for each flow; none for frames.
+    pub queues: Vec<QueueAddress>,
     /// Interface to send from; that of the route unless given.
     pub interface: Option<Interface>,
     /// RDMA device; that of the interface unless given.
@@ -39,6 +41,7 @@ impl VerbsRequest {
     pub fn new(destinations: Vec<SocketAddr>) -> Self {
         Self {
             destinations,
+            queues: Vec::new(),
             interface: None,
             device: None,
             destination_mac: None,
@@ -66,6 +69,9 @@ impl VerbsRequest {
         let device = self.device.as_deref().unwrap_or("verbs");
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", device, source))?;
+        if !self.queues.is_empty() {
+            return self.resolve_datagrams(&devices);
+        }
         let mut headers = Vec::with_capacity(self.destinations.len());
         let mut mtu = u32::MAX;
         let mut through: Option<String> = None;
@@ -92,11 +98,12 @@ impl VerbsRequest {
         }
         let name =
             through.ok_or_else(|| OpenError::new("find a route", "verbs", "nowhere to go"))?;
-        let (device, port) = self.device(&devices, &Interface::find(&name)?)?;
+        let interface = Interface::find(&name)?;
+        let (device, port) = locate(&devices, self.device.as_deref(), Some(&interface))?;
         Ok(VerbsConfig {
             device,
             port,
-            headers,
+            flows: Flows::Frames(headers),
             mtu,
             depth: u32::MAX,
             pieces: 1,
@@ -112,30 +119,39 @@ impl VerbsRequest {
         }
         .map_err(|source| OpenError::new("find the way", to, source))
     }
+}
 
-    /// The device and port of an interface.
-    fn device(
-        &self,
-        devices: &[RdmaDevice],
-        interface: &Interface,
-    ) -> Result<(String, u8), OpenError> {
-        let Some(name) = &self.device else {
-            return RdmaDevice::serving(devices, interface)
-                .map(|(device, port)| (device.name.clone(), port.number))
-                .ok_or_else(|| {
-                    let none = "no RDMA device is behind this interface (`doorbell devices`)";
-                    OpenError::new("find the RDMA device", &interface.name, none)
-                });
+/// The device and port of an interface; that are named; or that are the only ones.
+pub(super) fn locate(
+    devices: &[RdmaDevice],
+    device: Option<&str>,
+    interface: Option<&Interface>,
+) -> Result<(String, u8), OpenError> {
+    let known = || devices.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", ");
+    let Some(name) = device else {
+        let Some(interface) = interface else {
+            let [device] = devices else {
+                let several = "there are several: name the --device or the --interface";
+                return Err(OpenError::new("find the RDMA device", known(), several));
+            };
+            let port = device.ports.iter().find(|port| port.state == PortState::Active);
+            let port = port.or(device.ports.first());
+            return Ok((device.name.clone(), port.map_or(FIRST_PORT, |port| port.number)));
         };
-        let device = RdmaDevice::named(devices, name).ok_or_else(|| {
-            let names: Vec<&str> = devices.iter().map(|known| known.name.as_str()).collect();
-            let known = format!("there is no such device, only {}", names.join(", "));
-            OpenError::new("find the RDMA device", name, known)
-        })?;
-        let is_here = |port: &&RdmaPort| port.serves(interface);
-        let port = device.ports.iter().find(is_here).or(device.ports.first());
-        Ok((name.clone(), port.map_or(FIRST_PORT, |port| port.number)))
-    }
+        return RdmaDevice::serving(devices, interface)
+            .map(|(device, port)| (device.name.clone(), port.number))
+            .ok_or_else(|| {
+                let none = "no RDMA device is behind this interface (`doorbell devices`)";
+                OpenError::new("find the RDMA device", &interface.name, none)
+            });
+    };
+    let device = RdmaDevice::named(devices, name).ok_or_else(|| {
+        let known = format!("there is no such device, only {}", known());
+        OpenError::new("find the RDMA device", name, known)
+    })?;
+    let is_here = |port: &&RdmaPort| interface.is_some_and(|interface| port.serves(interface));
+    let port = device.ports.iter().find(is_here).or(device.ports.first());
+    Ok((name.to_owned(), port.map_or(FIRST_PORT, |port| port.number)))
 }
 
 /// As long as the kernel asks a neighbour by itself: three times, a second apart.

@@ -115,6 +115,7 @@ impl Obstacle {
                     format!("{place} has no raw packet queue pairs"),
                     &[
                         "Take another NIC: NVIDIA ConnectX-3 and later have them, rxe and siw do not",
+                        "Or send datagrams to the queue of `doorbell recv --backend verbs --qp ud`",
                     ],
                 );
             }

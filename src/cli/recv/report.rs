@@ -1,6 +1,5 @@
 //! What is said at the end, for people and for programs.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use doorbell::receive::{SubstreamTally, Tally};
@@ -110,14 +109,14 @@ impl Report {
     pub fn new(
         ended: Ending,
         tally: Tally,
-        addresses: &[SocketAddr],
+        names: Vec<String>,
         dropped: u64,
         elapsed: Duration,
         reading: Reading,
         heaps_wanted: Option<u64>,
     ) -> Self {
         let seconds = elapsed.as_secs_f64();
-        let substreams = addresses.iter().zip(&tally.substreams);
+        let substreams = names.into_iter().zip(&tally.substreams);
         Self {
             ended,
             heaps: tally.heaps,
@@ -131,9 +130,7 @@ impl Report {
             payload_bytes: tally.payload_bytes,
             seconds,
             payload_gbit_per_s: tally.payload_bytes as f64 * 8e-9 / seconds.max(1e-9),
-            substreams: substreams
-                .map(|(from, tally)| Substream { from: from.to_string(), tally: *tally })
-                .collect(),
+            substreams: substreams.map(|(from, tally)| Substream { from, tally: *tally }).collect(),
             reading,
         }
     }

@@ -75,15 +75,8 @@ impl RdmaPort {
         Some(Self {
             number,
             state: attr.state.into(),
-            link_layer: match u32::from(attr.link_layer) {
-                sys::IBV_LINK_LAYER_ETHERNET => LinkLayer::Ethernet,
-                sys::IBV_LINK_LAYER_INFINIBAND => LinkLayer::InfiniBand,
-                _ => LinkLayer::Other,
-            },
-            mtu: match attr.active_mtu {
-                code @ sys::IBV_MTU_256..=sys::IBV_MTU_4096 => 128 << code,
-                _ => 0,
-            },
+            link_layer: LinkLayer::of(attr.link_layer),
+            mtu: mtu(attr.active_mtu),
             speed_gbps: speed(attr.active_width, attr.active_speed),
             gids,
             interfaces: Vec::new(),
@@ -110,6 +103,14 @@ impl RdmaPort {
         // That of loopback is nobody's.
         let mac = mac.filter(|mac| mac.0 != [0; 6]);
         addresses.chain(mac.map(link_local)).any(|address| self.gids.contains(&address))
+    }
+}
+
+/// The bytes that a code of an MTU stands for (`enum ibv_mtu`); 0 if it is none.
+pub(in super::super) fn mtu(code: sys::ibv_mtu) -> u32 {
+    match code {
+        code @ sys::IBV_MTU_256..=sys::IBV_MTU_4096 => 128 << code,
+        _ => 0,
     }
 }
 
@@ -148,6 +149,17 @@ fn speed(width: u8, speed: u8) -> Option<f64> {
         _ => return None,
     };
     Some(lanes * lane)
+}
+
+impl LinkLayer {
+    /// What a code of `ibv_query_port(3)` stands for.
+    pub(in super::super) fn of(code: u8) -> Self {
+        match u32::from(code) {
+            sys::IBV_LINK_LAYER_ETHERNET => Self::Ethernet,
+            sys::IBV_LINK_LAYER_INFINIBAND => Self::InfiniBand,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl From<u32> for PortState {
