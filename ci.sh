@@ -24,6 +24,7 @@ main() {
     if cargo deny --version >/dev/null 2>&1; then
         step "dependencies" cargo deny --locked check bans licenses sources
     fi
+    step "fuzzing" fuzzing
     step "release build" cargo build --locked --release
     step "software verbs device" cargo build --locked --release --package verbs-device
     if provide_python; then
@@ -42,6 +43,21 @@ tests() {
     fi
     provide ip iproute2
     env "${runner[@]}" cargo test --locked --workspace
+}
+
+# Each target for a minute where there are cargo-fuzz and a nightly toolchain. Elsewhere they are
+# built: what they run, the tests above have run with property tests.
+fuzzing() {
+    local target
+    if cargo +nightly fuzz --version >/dev/null 2>&1; then
+        for target in packets descriptor toml npy; do
+            cargo +nightly fuzz run "$target" -- -max_total_time=60
+        done
+    else
+        echo "no cargo-fuzz on a nightly toolchain: the bodies of the targets ran as property tests"
+        provide g++ g++
+        cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
+    fi
 }
 
 # The checked-in vectors are what spead2 makes of their specification today.

@@ -15,6 +15,9 @@
 //! # Ok::<(), doorbell::config::ConfigError>(())
 //! ```
 
+#[doc(hidden)]
+pub mod fuzz;
+
 mod array;
 mod constant;
 mod endpoint;

@@ -4,6 +4,9 @@
 //! are. What lies in memory already, as a mapped file does, is attached to heaps and never copied;
 //! anything else is written straight into the payload of a batch.
 
+#[doc(hidden)]
+pub mod fuzz;
+
 mod error;
 mod files;
 mod item;
