@@ -27,6 +27,7 @@ main() {
     step "fuzzing" fuzzing
     step "release build" cargo build --locked --release
     step "software verbs device" cargo build --locked --release --package verbs-device
+    step "virtual machine" virtual_machine
     if provide_python; then
         step "golden vectors" golden_vectors
         step "interop with spead2" interop
@@ -146,6 +147,20 @@ provide_component() {
     return 1
 }
 
+# rdma-core, the kernel's RDMA and Soft-RoCE, between two queues of datagrams, in an emulated machine.
+virtual_machine() {
+    if [[ " ${failed[*]} " == *" release build "* ]]; then
+        echo "not run: there is no release build to test"
+        return 1
+    fi
+    if [[ $(uname -m) != x86_64 ]] || ! command -v apt-get >/dev/null; then
+        echo "skipped: virtual machine: it is made of Debian's packages for amd64"
+        return
+    fi
+    update_packages
+    tests/vm/run-in-vm.sh --net two --files target/release/doorbell --files tests/vm/guest.sh -- guest.sh
+}
+
 # A virtual environment in .venv with what tests/interop/requirements.txt pins.
 provide_python() {
     provide python3 python3
@@ -171,18 +186,22 @@ provide() {
 }
 
 install_package() {
-    local as_root=()
     command -v apt-get >/dev/null || return 0
-    if [[ $EUID -ne 0 ]]; then
-        sudo -n true 2>/dev/null || return 0
-        as_root=(sudo -n)
-    fi
-    if [[ ! -e $scratch/updated ]]; then
-        "${as_root[@]}" apt-get update -qq || true
-        touch "$scratch/updated"
-    fi
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    [[ $EUID -eq 0 ]] || sudo -n true 2>/dev/null || return 0
+    update_packages
+    as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -qq --yes --no-install-recommends "$1" >/dev/null || true
+}
+
+# Which packages there are, once a run and where it may.
+update_packages() {
+    [[ ! -e $scratch/updated ]] || return 0
+    touch "$scratch/updated"
+    as_root apt-get update -qq || true
+}
+
+as_root() {
+    if [[ $EUID -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
 }
 
 main

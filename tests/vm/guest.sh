@@ -53,6 +53,11 @@ check() {
     rm -f $out/recv.json $out/send.json $out/recv.err $out/send.err
 }
 
+# figure NAME: a number of the sender's report.
+figure() {
+    sed -n 's/^{.*"'"$1"'":\([0-9]*\).*/\1/p' $out/send.json
+}
+
 # has FILE TEXT...: each text is in the file.
 has() {
     file=$1
@@ -198,7 +203,8 @@ device_removed() {
     wait $receiver
     echo "the receiver's exit code is $?"
     [ $code -eq 1 ] && has $out/send.err 'the device is gone' && has $out/recv.err 'the device is gone' &&
-        has $out/send.json '"heaps":200000,' && ! grep -q '"heaps_failed":0,' $out/send.json
+        ! grep -q '"heaps_failed":0,' $out/send.json &&
+        [ $(($(figure heaps) + $(figure heaps_unsubmitted))) -eq 200000 ]
 }
 
 main
