@@ -137,7 +137,10 @@ impl Source {
             MemoryRegion::register(context, source.as_ptr(), source.len(), source.clone())
         };
         let refused = match direct {
-            Ok(registered) => return Ok(Self::Direct(registered)),
+            Ok(registered) => {
+                tracing::debug!(bytes = source.len(), "a mapping is registered where it lies");
+                return Ok(Self::Direct(registered));
+            }
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => return Err(error),
             Err(error) => error,
         };
