@@ -95,7 +95,7 @@ pub struct RecvArguments {
     #[arg(long, value_name = "udp|verbs", default_value = "udp", hide_possible_values = true)]
     pub backend: RecvBackend,
 
-    /// Queue pair of an RDMA device: ud, for datagrams of a sender with --qp ud
+    /// Queue pair of an RDMA device: ud, for datagrams of a sender with --qp ud [default: none; verbs needs one]
     #[arg(long, value_name = "ud", hide_possible_values = true)]
     pub qp: Option<QueuePairKind>,
 
