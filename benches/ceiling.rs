@@ -19,7 +19,7 @@ use doorbell::backend::MAX_UDP_PAYLOAD;
 use doorbell::plan::{HeapSpec, PacketSize, Plan, RunLimits, runs};
 use doorbell::wire::Flavour;
 use libc::{c_int, c_void, cmsghdr, iovec, mmsghdr};
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Advice, MmapMut, MmapOptions};
 use nix::sys::resource::{UsageWho, getrusage};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -204,15 +204,17 @@ fn notified(socket: &UdpSocket) -> io::Result<u32> {
     Ok(error.ee_data - error.ee_info + 1)
 }
 
-/// On huge pages if some are reserved, as the regions of the library.
+/// On huge pages if the kernel gives any, as the regions of the library.
 fn map(len: usize) -> io::Result<MmapMut> {
     let huge = len.next_multiple_of(2 << 20);
-    MmapOptions::new()
-        .len(huge)
-        .huge(Some(21))
-        .populate()
-        .map_anon()
-        .or_else(|_| MmapOptions::new().len(len).populate().map_anon())
+    if let Ok(map) = MmapOptions::new().len(huge).huge(Some(21)).populate().map_anon() {
+        return Ok(map);
+    }
+    let map = MmapOptions::new().len(huge).map_anon()?;
+    // Without transparent huge pages, ordinary ones will do.
+    let _ = map.advise(Advice::HugePage);
+    map.advise(Advice::PopulateWrite)?;
+    Ok(map)
 }
 
 fn set(socket: &UdpSocket, name: c_int, value: c_int) -> io::Result<()> {

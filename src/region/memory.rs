@@ -1,11 +1,11 @@
 //! Memory from the kernel: anonymous, on huge pages where there are any, or a mapped file.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use nix::unistd::{SysconfVar, sysconf};
 use thiserror::Error;
 
@@ -38,6 +38,8 @@ pub enum Pages {
     Anonymous(usize),
     /// Anonymous memory on reserved huge pages of this many bytes.
     Huge(usize),
+    /// Anonymous memory on transparent huge pages of this many bytes, which the kernel may split again.
+    Transparent(usize),
     /// A file, read-only.
     File,
 }
@@ -47,13 +49,16 @@ impl fmt::Display for Pages {
         match self {
             Self::Anonymous(size) => write!(f, "{} KiB pages", size >> 10),
             Self::Huge(size) => write!(f, "{} MiB huge pages", size >> 20),
+            Self::Transparent(size) => write!(f, "transparent {} MiB huge pages", size >> 20),
             Self::File => f.write_str("a mapped file"),
         }
     }
 }
 
 impl Memory {
-    /// At least `len` bytes of zeros, on huge pages if enough of them are reserved.
+    /// At least `len` bytes of zeros: on huge pages if enough of them are reserved, else on transparent
+    /// ones if the kernel gives them (Linux's `Documentation/admin-guide/mm/transhuge.rst`), else on
+    /// ordinary ones.
     ///
     /// # Errors
     ///
@@ -62,10 +67,15 @@ impl Memory {
         // Smaller mappings would waste most of a huge page, which are few.
         if len >= HUGE_PAGE / 2
             && let Some(huge_len) = len.checked_next_multiple_of(HUGE_PAGE)
-            && let Ok(map) =
-                MmapOptions::new().len(huge_len).huge(Some(HUGE_PAGE_BITS)).populate().map_anon()
         {
-            return Ok(Self::from_map(map.into(), huge_len, Pages::Huge(HUGE_PAGE)));
+            let huge =
+                MmapOptions::new().len(huge_len).huge(Some(HUGE_PAGE_BITS)).populate().map_anon();
+            if let Ok(map) = huge {
+                return Ok(Self::from_map(map.into(), huge_len, Pages::Huge(HUGE_PAGE)));
+            }
+            if let Some(map) = transparent(huge_len) {
+                return Ok(Self::from_map(map.into(), huge_len, Pages::Transparent(HUGE_PAGE)));
+            }
         }
         let page = page_size();
         let error = |source| MemoryError::Allocate { len, source };
@@ -167,6 +177,34 @@ impl fmt::Debug for Memory {
     }
 }
 
+/// Anonymous memory, all of it on transparent huge pages; `None` where the kernel gives none.
+fn transparent(len: usize) -> Option<MmapMut> {
+    let map = MmapOptions::new().len(len).map_anon().ok()?;
+    // Linux places mappings that could have huge pages so that they can, since 6.7.
+    if !map.as_ptr().addr().is_multiple_of(HUGE_PAGE) {
+        return None;
+    }
+    map.advise(Advice::HugePage).and_then(|()| map.advise(Advice::PopulateWrite)).ok()?;
+    // The kernel takes ordinary pages where it has no huge one at hand, and tells nobody but here.
+    let smaps = fs::read_to_string("/proc/self/smaps").ok()?;
+    (huge_bytes_at(&smaps, map.as_ptr().addr())? >= len).then_some(map)
+}
+
+/// Bytes on transparent huge pages in the mapping that starts no later than `address` and ends after it:
+/// `AnonHugePages` of proc_pid_smaps(5).
+fn huge_bytes_at(smaps: &str, address: usize) -> Option<usize> {
+    let within = |line: &&str| {
+        let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        bounds
+            .and_then(|(start, end)| Some(number(start)?..number(end)?))
+            .is_some_and(|range| range.contains(&address))
+    };
+    let found = smaps.lines().skip_while(|line| !within(line));
+    let kib = found.skip(1).find_map(|line| line.strip_prefix("AnonHugePages:"))?;
+    kib.trim().strip_suffix(" kB")?.parse().ok().map(|kib: usize| kib << 10)
+}
+
 /// Bytes of an ordinary page.
 pub(super) fn page_size() -> usize {
     sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as usize)
@@ -231,6 +269,29 @@ mod tests {
             Memory::anonymous(usize::MAX),
             Err(MemoryError::Allocate { len: usize::MAX, .. })
         ));
+    }
+
+    #[test]
+    fn large_memory_says_what_pages_it_is_on() {
+        let memory = Memory::anonymous(3 << 20).unwrap();
+        assert!(memory.len() >= 3 << 20);
+        match memory.pages() {
+            Pages::Huge(size) | Pages::Transparent(size) => {
+                assert_eq!((size, memory.len()), (HUGE_PAGE, 2 * HUGE_PAGE));
+                assert!(memory.as_ptr().addr().is_multiple_of(HUGE_PAGE));
+            }
+            pages => assert_eq!(pages, Pages::Anonymous(page_size())),
+        }
+    }
+
+    #[test]
+    fn transparent_pages_are_those_of_the_mapping_asked_for() {
+        let smaps = "7f00-8000 rw-p 00000000 00:00 0 \nSize: 4 kB\nAnonHugePages:      6144 kB\n\
+                     8000-9000 rw-p 00000000 00:00 0 \nSize: 4 kB\nAnonHugePages:      2048 kB\n";
+        assert_eq!(huge_bytes_at(smaps, 0x7fff), Some(6 << 20));
+        assert_eq!(huge_bytes_at(smaps, 0x8000), Some(2 << 20));
+        assert_eq!(huge_bytes_at(smaps, 0x9000), None);
+        assert_eq!(huge_bytes_at("", 0), None);
     }
 
     #[test]

@@ -327,7 +327,8 @@ fn suits(zero_copy: ZeroCopy, region: &Region) -> bool {
 fn pinnable(region: &Region, batch: u32, run: Run) -> impl Iterator<Item = Run> {
     let page = match region.memory().pages() {
         Pages::Anonymous(size) | Pages::Huge(size) => size,
-        Pages::File => SMALLEST_PAGE,
+        // Those that are transparent may be split under memory pressure.
+        Pages::Transparent(_) | Pages::File => SMALLEST_PAGE,
     };
     let touched = move |start: *const u8, len: usize| (start.addr() % page + len).div_ceil(page);
     let cost = move |packet: u32| {
