@@ -152,18 +152,27 @@ impl Batch {
             let cnt = first_cnt.wrapping_add(cnt_step.wrapping_mul(u64::from(heap)));
             ItemPointer::immediate(flavour, item::HEAP_CNT, cnt).to_be_bytes()
         };
+        let stamped = heaps.min(plan.heaps());
+        // Whether no cnt of these exceeds what the flavour holds.
+        let is_straight = cnt_step
+            .checked_mul(stamped.into())
+            .and_then(|more| more.checked_add(first_cnt))
+            .is_some_and(|end| end <= flavour.max_value());
         // SAFETY, of all writes: a region lays the header of each packet out within the batch, and
         // the borrow of the batch makes the access unique. They are made for every packet sent, so
         // the bounds, which never change, are not checked anew.
         match region.spacing() {
-            Some(Spacing { first, stride, packets: 1 }) => {
-                for heap in 0..heaps.min(plan.heaps()) {
+            // What most programs send: a pointer and a place that go up in even steps.
+            Some(Spacing { first, stride, packets: 1 }) if is_straight => {
+                let mut value = u64::from_be_bytes(pointer(0));
+                for heap in 0..stamped {
                     // SAFETY: see above.
-                    unsafe { bytes.stamp(first + stride * heap, pointer(heap)) };
+                    unsafe { bytes.stamp(first + stride * heap, value.to_be_bytes()) };
+                    value = value.wrapping_add(cnt_step);
                 }
             }
             Some(Spacing { first, stride, packets }) => {
-                for heap in 0..heaps.min(plan.heaps()) {
+                for heap in 0..stamped {
                     let pointer = pointer(heap);
                     let first = first + stride * packets * heap;
                     for packet in 0..packets {

@@ -11,7 +11,6 @@ mod sys;
 mod tests;
 mod zero_copy;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::mem;
 use std::net::SocketAddr;
@@ -53,7 +52,8 @@ pub struct Udp {
     socket: Socket,
     limits: RunLimits,
     names: Arc<[SockAddr]>,
-    messages: HashMap<Slot, Messages>,
+    /// By region, of which there are few, and by batch.
+    messages: Vec<(u64, Vec<Messages>)>,
     singles: Singles,
     segmentation: Suspension,
     blocked: Option<Blocked>,
@@ -101,7 +101,7 @@ impl Udp {
             limits: RunLimits { segments: probe_segments(), bytes: MAX_UDP_PAYLOAD },
             names: socket.names().into(),
             socket,
-            messages: HashMap::new(),
+            messages: Vec::new(),
             singles: Singles::new(),
             segmentation: Suspension::new(),
             blocked: None,
@@ -148,11 +148,10 @@ unsafe impl Backend for Udp {
             return error("packets must have no headroom".into());
         }
         let zero_copy = self.socket.zero_copy.mode();
-        for batch in 0..region.batches() {
-            let slot = Slot { region: region.id(), batch };
-            self.messages.entry(slot).or_insert_with(|| {
-                Messages::new(region, batch, self.limits, &self.names, zero_copy)
-            });
+        if self.messages.iter().all(|(id, _)| *id != region.id()) {
+            let messages =
+                |batch| Messages::new(region, batch, self.limits, &self.names, zero_copy);
+            self.messages.push((region.id(), (0..region.batches()).map(messages).collect()));
         }
         Ok(())
     }
@@ -161,7 +160,7 @@ unsafe impl Backend for Udp {
         let slot = batch.slot();
         let plan = batch.region().plan();
         let Self { socket, segmentation, singles, counters, .. } = self;
-        let Some(messages) = self.messages.get_mut(&slot) else { return Err(UNKNOWN) };
+        let Some(messages) = find(&mut self.messages, slot) else { return Err(UNKNOWN) };
         if packets.end as usize > plan.packets().len() {
             return Err(UNKNOWN);
         }
@@ -396,12 +395,18 @@ impl fmt::Debug for Udp {
         f.debug_struct("Udp")
             .field("socket", &self.socket)
             .field("limits", &self.limits)
-            .field("batches", &self.messages.len())
+            .field("regions", &self.messages.len())
             .field("segmentation", &self.segmentation)
             .field("blocked", &self.blocked)
             .field("counters", &self.counters())
             .finish_non_exhaustive()
     }
+}
+
+/// The messages of a batch.
+fn find(messages: &mut [(u64, Vec<Messages>)], slot: Slot) -> Option<&mut Messages> {
+    let (_, batches) = messages.iter_mut().find(|(region, _)| *region == slot.region)?;
+    batches.get_mut(slot.batch as usize)
 }
 
 /// Whether the kernel may say this of a message because it is to be segmented: see `udp_send_skb()`
