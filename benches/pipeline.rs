@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorbell::backend::max_packet_size;
-use doorbell::backend::udp::{Udp, UdpConfig, ZeroCopy, route_mtu};
+use doorbell::backend::udp::{Udp, UdpConfig, route_mtu};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::{Batch, Layout};
 use doorbell::sender::{Completion, Pipeline, Sender};
@@ -63,7 +63,7 @@ struct Bench {
 
 impl Bench {
     fn sender(&self) -> Outcome<(Sender, Vec<Batch>)> {
-        let config = UdpConfig { zero_copy: ZeroCopy::Off, ..UdpConfig::new(vec![self.to]) };
+        let config = UdpConfig::new(vec![self.to]);
         let limit = max_packet_size(route_mtu(&config)?, self.to.ip());
         let heap = HeapSpec::new().immediate(TIMESTAMP, 0).payload(0x3300, self.heap_len);
         let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Uniform { limit })

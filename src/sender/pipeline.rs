@@ -205,7 +205,10 @@ fn run(
             Err(TryRecvError::Disconnected) => open = false,
             Err(TryRecvError::Empty) => {}
         }
-        match sender.poll() {
+        // Of several batches the first may well be done, and whoever fills may wait for it: a poll right
+        // after a post is but a glance.
+        let done = sender.poll().or_else(|| (sender.in_flight() > 1).then(|| sender.poll())?);
+        match done {
             Some(completion) => give_back(Ok(completion)),
             None if idle && sender.in_flight() > 0 => sender.idle(LONGEST_WAIT),
             None => {}
