@@ -80,11 +80,17 @@ impl Stream {
         let described = described.chain(source.items().iter().map(|item| &item.descriptor));
         let described = described.chain(constants.iter().map(|constant| &constant.descriptor));
         let descriptors = described.cloned().fold(HeapSpec::new(), HeapSpec::descriptor);
+        let with_constants = |heap: HeapSpec| {
+            constants.iter().fold(heap, |heap, Constant { descriptor, bytes }| {
+                heap.with(Item::Constant { id: descriptor.id, bytes: bytes.clone() })
+            })
+        };
+        // The payload of a heap that is attached is what the file has: constants go with the descriptors.
+        let attached = layout == Layout::Attached;
+        let descriptors = if attached { with_constants(descriptors) } else { descriptors };
         let data_heap = |heap: HeapSpec| {
             let heap = numbers.iter().fold(heap, |heap, number| heap.immediate(number.id, 0));
-            let heap = constants.iter().fold(heap, |heap, Constant { descriptor, bytes }| {
-                heap.with(Item::Constant { id: descriptor.id, bytes: bytes.clone() })
-            });
+            let heap = if attached { heap } else { with_constants(heap) };
             source
                 .items()
                 .iter()

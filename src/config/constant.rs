@@ -1,4 +1,4 @@
-//! Items that are the same in every heap, as a file has them: `[[item]]`.
+//! Items that never change, as a file has them: `[[item]]`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,8 @@ use crate::source::{
 };
 use crate::wire::{Descriptor, Field, Flavour, item};
 
-/// An item with one value, sent in every heap, so that whoever joins late knows it.
+/// An item with one value, sent in every heap, so that whoever joins late knows it; where payload is sent
+/// from a file as it lies there, with the descriptors instead.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ConstantItem {
