@@ -192,7 +192,7 @@ fn nothing_that_is_written_after_completion_is_sent() {
 /// Without that, the test above could not fail.
 #[test]
 fn what_is_written_before_completion_is_sent() {
-    in_namespace(&QUEUE, || {
+    in_namespace(&SLOW_QUEUE, || {
         let receiver = Receiver::bind(LOOPBACK_V4);
         let mut udp = open_with(&[receiver.address()], ZeroCopy::On);
         let plan = plan(&[(1024, 512)], 1472);
@@ -252,4 +252,7 @@ const SINK: [&str; 5] = [
 /// Loopback with a queue, from which the kernel copies messages when they leave it.
 const QUEUE: [&str; 2] =
     ["ip link set lo up", "tc qdisc add dev lo root tbf rate 4gbit burst 128kb limit 100mb"];
+/// Likewise, and so slow that packets are still in it after whatever else the machine has to do.
+const SLOW_QUEUE: [&str; 2] =
+    ["ip link set lo up", "tc qdisc add dev lo root tbf rate 20mbit burst 128kb limit 100mb"];
 const CAP_IPC_LOCK: u32 = 14;
