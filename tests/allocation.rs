@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "an allocator that counts is an allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,14 +15,14 @@ use doorbell::backend::pcap::{Pcap, PcapConfig};
 use doorbell::backend::udp::{Udp, UdpConfig, ZeroCopy};
 use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
-use doorbell::region::{self, Batch};
+use doorbell::region::{self, Batch, Memory};
 use doorbell::sender::{Completion, Pipeline, Sender};
 use doorbell::wire::Flavour;
 
 fn main() {
     assert!(allocations(|| drop(Box::new(1))) > 0, "the allocator counts");
     for (name, open) in BACKENDS {
-        for layout in [region::Layout::Packed, region::Layout::Split] {
+        for layout in [region::Layout::Packed, region::Layout::Split, region::Layout::Attached] {
             for order in [Order::Serial, Order::RoundRobin] {
                 let (sender, batches) = sender(open(), layout, order);
                 let case = format!("{name}, {layout:?}, {order:?}");
@@ -114,14 +114,30 @@ fn sender(backend: Box<dyn Backend>, layout: region::Layout, order: Order) -> (S
         .heaps(&heap, HEAPS)
         .order(order);
     let plan = Arc::new(plan.build().unwrap());
-    let batches = sender.allocate(&plan, layout, 2, Vec::new()).unwrap();
+    let sources = match layout {
+        region::Layout::Attached => vec![mapped_file()],
+        region::Layout::Packed | region::Layout::Split => Vec::new(),
+    };
+    let batches = sender.allocate(&plan, layout, 2, sources).unwrap();
     (sender, batches)
 }
 
+fn mapped_file() -> Arc<Memory> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&[7; 4096 * FRAMES]).unwrap();
+    Arc::new(Memory::file(file.path()).unwrap())
+}
+
 fn fill(batch: &mut Batch, round: u64) {
+    let is_attached = !batch.region().sources().is_empty();
     for heap in 0..batch.heaps() {
         batch.set_immediate(heap, 0x1600, round);
-        batch.fill(heap, &[round as u8; 4096]);
+        if is_attached {
+            let frame = (round as usize + heap as usize) % FRAMES;
+            assert!(batch.attach(heap, 0, 4096 * frame));
+        } else {
+            batch.fill(heap, &[round as u8; 4096]);
+        }
     }
 }
 
@@ -170,4 +186,6 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const HEAPS: usize = 4;
+/// Of the file, each as long as a heap.
+const FRAMES: usize = 16;
 const ROUNDS: u64 = 100;

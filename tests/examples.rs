@@ -54,6 +54,48 @@ fn substreams_go_to_two_destinations() {
 }
 
 #[test]
+fn frames_are_those_that_were_drawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let (out, port) = (directory.path().join("frames.npy"), free_port());
+    let from = format!("127.0.0.1:{port}");
+    let receiver = thread::spawn({
+        let (from, out) = (from.clone(), out.clone());
+        move || {
+            assert_cmd::Command::cargo_bin("doorbell")
+                .unwrap()
+                .args(["recv", "--json", "--timeout", "20", "--from", &from, "--write"])
+                .arg(out)
+                .assert()
+                .success();
+        }
+    });
+    wait_until_bound(port);
+    run("frames", &[&from, "5"]);
+    receiver.join().unwrap();
+    // What follows the header of NEP 1, which ends with a line feed.
+    let file = std::fs::read(out).unwrap();
+    let start = file.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    assert!(String::from_utf8_lossy(&file[..start]).contains("(5, 540, 960)"));
+    let samples = file[start..].as_chunks().0.iter().map(|sample| u16::from_be_bytes(*sample));
+    let expected = (0..5).flat_map(|number| {
+        (0..540).flat_map(move |y| (0..960).map(move |x| ((x + y) * 16 + number) as u16))
+    });
+    assert!(samples.eq(expected));
+}
+
+fn free_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn wait_until_bound(port: u16) {
+    let bound =
+        || std::fs::read_to_string("/proc/net/udp").unwrap().contains(&format!(":{port:04X} "));
+    while !bound() {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn a_mapped_file_arrives() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let bytes: Vec<u8> = (0..20 * 16384 + 5).map(|index: u32| (index % 251) as u8).collect();

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -340,6 +341,13 @@ def test_a_mapped_file_is_never_read(doorbell, tmp_path) -> None:
     calls = log.read_text()
     assert "read" in calls, "strace sees the reads of other files"
     assert str(path) not in calls
+
+
+def test_the_example_in_python_shows_that_frames_come_back(doorbell) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "receive_frames.py"
+    done = subprocess.run([sys.executable, example, doorbell.path], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert "5 frames of (270, 480, 3), [('u', 10)]" in done.stdout
 
 
 TOTAL = 100
