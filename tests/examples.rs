@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use doorbell::receive::{Expectation, Progress, Received, Receiver};
-use doorbell::source::{Pattern, SourceItem};
+use doorbell::source::{Files, Pattern, SourceItem};
 use doorbell::wire::Flavour;
 
 #[test]
@@ -100,8 +100,7 @@ fn a_mapped_file_arrives() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let bytes: Vec<u8> = (0..20 * 16384 + 5).map(|index: u32| (index % 251) as u8).collect();
     file.write_all(&bytes).unwrap();
-    let source =
-        doorbell::source::RawFile::open(file.path(), vec![SourceItem::bytes(16384)]).unwrap();
+    let source = Files::raw(&[file.path().into()], &[SourceItem::bytes(16384)]).unwrap();
     let (to, receiver) = receive(Expectation::new(Flavour::SPEAD_64_40, &source));
     run("mapped_file", &[file.path().to_str().unwrap(), &to.to_string()]);
     let received = receiver.join().unwrap();

@@ -31,7 +31,13 @@ pub fn open(config: &Config, interrupted: &Arc<AtomicBool>) -> Result<Box<dyn So
     let source: Box<dyn Source> = match &config.source {
         SourceKind::Pattern => Box::new(Pattern::new(items(SourceItem::samples))),
         SourceKind::Random { seed } => Box::new(Random::new(*seed, items(SourceItem::samples))),
-        SourceKind::Npy(paths) => Box::new(Files::npy(&own_files(config, paths)?)?.repeat(times)),
+        SourceKind::Npy(paths) => {
+            let shape = match &config.heap.content {
+                HeapContent::Npy(shape) => shape.as_deref(),
+                HeapContent::Size(_) | HeapContent::Items(_) => None,
+            };
+            Box::new(Files::npy(&own_files(config, paths)?, shape)?.repeat(times))
+        }
         SourceKind::File(paths) => match paths.as_slice() {
             [path] if is_stream(path) => {
                 if times != Some(1) {

@@ -118,7 +118,7 @@ impl ConstantItem {
             HeapContent::Items(items) => {
                 taken.extend(items.iter().map(|item| (item.id(), item.name(), "heap.items")));
             }
-            HeapContent::Size(_) | HeapContent::Npy => {
+            HeapContent::Size(_) | HeapContent::Npy(_) => {
                 taken.extend([
                     (DEFAULT_ITEM, "data", SOURCE),
                     (DEFAULT_ITEM, "adc_samples", SOURCE),

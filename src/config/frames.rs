@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ConfigError, InvalidValue, Key, SourceKind};
+use super::keys::{REPEAT, SOURCE};
+use super::{ConfigError, InvalidValue, SourceKind};
 use crate::pacer::FramePacer;
 
 /// How often files are sent, written as a number or `forever`.
@@ -124,9 +125,6 @@ impl fmt::Display for FrameRate {
         f.write_str(&self.text)
     }
 }
-
-const REPEAT: Key = Key("source.repeat");
-const SOURCE: Key = Key("source.kind");
 
 #[cfg(test)]
 mod tests {

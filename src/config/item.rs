@@ -23,6 +23,13 @@ pub struct Item {
     array: ArrayType,
 }
 
+impl ItemSpec {
+    /// The dimensions of its value.
+    pub(super) fn shape(&self) -> &[u64] {
+        self.array.shape()
+    }
+}
+
 impl Item {
     /// The item's id, unique in its heap and within the flavour.
     pub fn id(&self) -> u64 {

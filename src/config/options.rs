@@ -210,7 +210,8 @@ pub struct SourceOptions {
     #[arg(id = "source.dtype", long = "dtype", value_name = "TYPE")]
     pub dtype: Option<String>,
 
-    /// Shape of a frame of them, each a heap, such as 2160x3840x3, with --dtype [default: a heap's size]
+    /// Shape of a frame, each a heap, such as 2160x3840x3; of raw samples with --dtype [default: a heap's
+    /// size; of .npy files, all axes but the first]
     #[arg(id = "source.shape", long = "shape", value_name = "DIMS")]
     pub shape: Option<String>,
 

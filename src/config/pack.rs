@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ConfigError, HeapContent, InvalidValue, Item, Key, SourceKind, SourceOptions};
+use super::keys::{ITEMS, PACK, RANGE, SOURCE};
+use super::{ConfigError, HeapContent, InvalidValue, Item, SourceKind, SourceOptions};
 use crate::source::{Interval, InvalidInterval, OFFSET_ITEM, PackFormat, SCALE_ITEM};
 
 /// What samples are packed as, and which values the integers stand for.
@@ -118,11 +119,6 @@ fn one_item(items: &[Item], path: &str) -> Result<(), ConfigError> {
     }
     Ok(())
 }
-
-const SOURCE: Key = Key("source.kind");
-const PACK: Key = Key("source.pack");
-const RANGE: Key = Key("source.range");
-const ITEMS: Key = Key("heap.items");
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::keys::{HEAPS, RANK, RANKS, SHARE, SOURCE, TO};
 use super::value::{choice, number};
 use super::{ConfigError, Endpoint, Key, SourceKind, StreamConfig};
 
@@ -277,13 +278,6 @@ const LAUNCHERS: [(&str, &str, Option<&str>); 5] = [
     ("PMIx", "PMIX_RANK", None),
     ("Kubernetes", "JOB_COMPLETION_INDEX", None),
 ];
-
-const SHARE: Key = Key("senders.share");
-const RANK: Key = Key("senders.rank");
-const RANKS: Key = Key("senders.ranks");
-const TO: Key = Key("stream.to");
-const SOURCE: Key = Key("source.kind");
-const HEAPS: Key = Key("heap.count");
 
 #[cfg(test)]
 mod tests {

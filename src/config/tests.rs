@@ -6,7 +6,10 @@ use clap::{Args, CommandFactory, Parser};
 use proptest::prelude::*;
 
 use super::*;
+use crate::pacer;
 use crate::plan;
+use crate::plan::Order;
+use crate::wire::Flavour;
 
 /// Sends a stream.
 #[derive(Parser)]
@@ -69,7 +72,9 @@ fn files_are_sent_whole() {
         assert_eq!(config(&format!("--source {source}")).heap.count, None);
         assert_eq!(config(&format!("--source {source} --heaps 3")).heap.count, Some(3));
     }
-    assert_eq!(config("--source a.npy").heap.content, HeapContent::Npy);
+    assert_eq!(config("--source a.npy").heap.content, HeapContent::Npy(None));
+    let content = config("--source a.npy --shape 3x4").heap.content;
+    assert_eq!(content, HeapContent::Npy(Some(vec![3, 4])));
     assert_eq!(config("--source -").source, SourceKind::Stdin);
 }
 

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{Filled, MappedHeaps, Npy, RawFile, Source, SourceError, SourceItem, Verifier};
+use super::{Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier, item, npy, raw_file};
 use crate::region::PayloadMut;
 use crate::wire::Descriptor;
 
-/// The heaps of several files, mapped, in their order.
+/// The heaps of one or several files, mapped, in their order.
+///
+/// Should a file be truncated while it is sent, [`Source::check`] tells.
 #[derive(Clone, Debug)]
 pub struct Files {
     items: Vec<SourceItem>,
@@ -14,24 +16,29 @@ pub struct Files {
 }
 
 impl Files {
-    /// Maps numpy arrays, at least one: all of the dtype of the first, and, but for the leading axis,
-    /// of its shape. The item is described by the name of the first.
+    /// Maps arrays that numpy saved, at least one: all of the dtype of the first. Each heap is one of
+    /// shape `heap` in C order, which that of every array must end in; for `None`, it is one index of the
+    /// leading axis, and arrays must otherwise have the shape of the first.
     ///
     /// # Errors
     ///
-    /// As [`Npy::open`]; if an array differs from the first; if there is no file.
-    pub fn npy(paths: &[PathBuf]) -> Result<Self, SourceError> {
-        Self::join(paths, |path| Npy::open(path).map(|npy| (npy.items().to_vec(), npy.heaps)))
+    /// If a file cannot be mapped, is no array that numpy saved, or ends before the array does; if an
+    /// array has no such heaps, no elements, Python objects for elements, or Fortran order, or differs
+    /// from the first; if there is no file.
+    pub fn npy(paths: &[PathBuf], heap: Option<&[u64]>) -> Result<Self, SourceError> {
+        Self::join(paths, |path| npy::open(path, heap).map(|(item, heaps)| (vec![item], heaps)))
     }
 
-    /// Maps files, at least one, each heap of which consists of `items`.
+    /// Maps files, at least one, each heap of which consists of `items`. Bytes at the end of a file that
+    /// fill no heap are not sent, of which a warning tells.
     ///
     /// # Errors
     ///
-    /// As [`RawFile::open`]; if there is no file.
+    /// If a file cannot be mapped, or holds no whole heap; if heaps have no bytes, or there is no file.
     pub fn raw(paths: &[PathBuf], items: &[SourceItem]) -> Result<Self, SourceError> {
+        let heap_len = item::heap_len(items);
         Self::join(paths, |path| {
-            RawFile::open(path, items.to_vec()).map(|raw| (items.to_vec(), raw.heaps))
+            raw_file::open(path, heap_len).map(|heaps| (items.to_vec(), heaps))
         })
     }
 

@@ -22,7 +22,6 @@ pub use error::SourceError;
 pub use files::Files;
 pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem, TIMESTAMP_ITEM};
 pub use mapped::{MappedHeaps, Place};
-pub use npy::Npy;
 pub(crate) use npy::element_size;
 pub use pack::{
     Encoder, Interval, InvalidInterval, Loss, OFFSET_ITEM, PackFormat, Packed, SCALE_ITEM,
@@ -30,7 +29,6 @@ pub use pack::{
 };
 pub use pattern::Pattern;
 pub use random::Random;
-pub use raw_file::RawFile;
 pub use reader::Reader;
 
 use std::ops::Range;

@@ -1,74 +1,40 @@
 //! A numpy array in a file: `.npy`.
+//!
+//! Source: NEP 1, *A Simple File Format for NumPy Arrays*, and `numpy.lib.format`, versions 1 to 3.
 
 use std::path::Path;
 
-use super::{DEFAULT_ITEM, Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier};
-use crate::region::{Memory, PayloadMut};
+use super::{DEFAULT_ITEM, MappedHeaps, SourceError, SourceItem};
+use crate::region::Memory;
 use crate::wire::{Descriptor, Literal, NumpyHeader};
 
-/// A numpy array, mapped: its leading axis counts heaps, and the rest is the shape of their item.
-///
-/// Should the file be truncated while it is sent, [`Source::check`] tells.
-///
-/// Source: NEP 1, *A Simple File Format for NumPy Arrays*, and `numpy.lib.format`, versions 1 to 3.
-#[derive(Clone, Debug)]
-pub struct Npy {
-    items: Vec<SourceItem>,
-    pub(super) heaps: MappedHeaps,
-}
-
-impl Npy {
-    /// Maps a file.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be mapped, is no array that numpy saved, or ends before the array does;
-    /// if the array has no axis, no elements, Python objects for elements, or Fortran order.
-    pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let memory = Memory::file(path)?;
-        let wrong = |reason| SourceError::Npy { path: path.into(), reason };
-        let file = memory.file_bytes(0, memory.len()).unwrap_or_default();
-        let array = Array::parse(file).map_err(wrong)?;
-        let heap_len = array.heap_len;
-        let there = memory.len() - array.start;
-        let too_short = || {
-            wrong(format!(
-                "the array has {} heaps of {heap_len} bytes, of which the file holds but {there} \
-                 bytes: it was truncated, save it anew",
-                array.heaps
-            ))
-        };
-        let heaps = MappedHeaps::new(memory, array.start, heap_len, array.heaps)
-            .filter(|mapped| mapped.heaps() == Some(array.heaps))
-            .ok_or_else(too_short)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Receivers decode nothing but ASCII.
-        let description = name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?");
-        let descriptor = Descriptor::numpy(DEFAULT_ITEM, "data", &description, array.item);
-        Ok(Self { items: vec![SourceItem { descriptor, size: heap_len }], heaps })
-    }
-}
-
-impl Source for Npy {
-    fn items(&self) -> &[SourceItem] {
-        &self.items
-    }
-
-    fn heaps(&self) -> Option<u64> {
-        self.heaps.heaps()
-    }
-
-    fn mapped(&self) -> Option<&MappedHeaps> {
-        Some(&self.heaps)
-    }
-
-    fn fill(&mut self, index: u64, payload: PayloadMut<'_>) -> Result<Filled, SourceError> {
-        Ok(self.heaps.fill(index, payload))
-    }
-
-    fn verifier(&self) -> Option<Box<dyn Verifier>> {
-        Some(Box::new(self.heaps.clone()))
-    }
+/// Maps an array, and says what item each of its heaps is: one of shape `heap`, else one index of the
+/// leading axis. The item is named after the file.
+pub(super) fn open(
+    path: &Path,
+    heap: Option<&[u64]>,
+) -> Result<(SourceItem, MappedHeaps), SourceError> {
+    let memory = Memory::file(path)?;
+    let wrong = |reason| SourceError::Npy { path: path.into(), reason };
+    let file = memory.file_bytes(0, memory.len()).unwrap_or_default();
+    let array = Array::parse(file, heap).map_err(wrong)?;
+    let heap_len = array.heap_len;
+    let there = memory.len() - array.start;
+    let too_short = || {
+        wrong(format!(
+            "the array has {} heaps of {heap_len} bytes, of which the file holds but {there} \
+             bytes: it was truncated, save it anew",
+            array.heaps
+        ))
+    };
+    let heaps = MappedHeaps::new(memory, array.start, heap_len, array.heaps)
+        .filter(|mapped| mapped.heaps() == Some(array.heaps))
+        .ok_or_else(too_short)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Receivers decode nothing but ASCII.
+    let description = name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?");
+    let descriptor = Descriptor::numpy(DEFAULT_ITEM, "data", &description, array.item);
+    Ok((SourceItem { descriptor, size: heap_len }, heaps))
 }
 
 /// What the head of a file says.
@@ -88,13 +54,13 @@ struct Array {
 ///
 /// If the array begins beyond the end of the file, or has heaps of nothing.
 pub fn arbitrary_npy(bytes: &[u8]) {
-    if let Ok(array) = Array::parse(bytes) {
+    if let Ok(array) = Array::parse(bytes, None) {
         assert!(array.start <= bytes.len() && array.heap_len > 0 && array.heaps > 0, "{array:?}");
     }
 }
 
 impl Array {
-    fn parse(file: &[u8]) -> Result<Self, String> {
+    fn parse(file: &[u8], heap: Option<&[u64]>) -> Result<Self, String> {
         let (text, start) = head(file)?;
         let not_a_header = || {
             format!(
@@ -110,11 +76,23 @@ impl Array {
         let shape = shape.ok_or_else(not_a_header)?;
         let Literal::Boolean(fortran_order) = *order else { return Err(not_a_header()) };
 
-        let (&heaps, item_shape) = shape.split_first().ok_or(
-            "the array has no axis along which to cut it into heaps: save array.reshape(1, 1)",
-        )?;
+        let heap_axes = heap.map_or(shape.len().saturating_sub(1), <[u64]>::len);
+        if heap.is_none() && shape.is_empty() {
+            return Err("the array has no axis along which to cut it into heaps: save \
+                        array.reshape(1, 1)"
+                .into());
+        }
+        let (heaps, item_shape) = (shape.len().checked_sub(heap_axes))
+            .map(|count_axes| shape.split_at(count_axes))
+            .filter(|(_, item)| heap.is_none_or(|heap| heap == *item))
+            .ok_or_else(|| {
+                format!(
+                    "the array has shape {shape:?}, which does not end in {:?}",
+                    heap.unwrap_or_default()
+                )
+            })?;
         // With one axis both orders are the same.
-        if fortran_order && !item_shape.is_empty() {
+        if fortran_order && shape.len() > 1 {
             return Err("the array is in Fortran order, in which no heap lies in one piece: save \
                         numpy.ascontiguousarray(array)"
                 .into());
@@ -123,8 +101,12 @@ impl Array {
         let sizes = item_shape
             .iter()
             .try_fold(element, |len, &dimension| len.checked_mul(usize::try_from(dimension).ok()?));
-        let heap_len = sizes
-            .filter(|&len| u64::try_from(len).is_ok_and(|len| len.checked_mul(heaps).is_some()))
+        let heaps = heaps.iter().try_fold(1_u64, |heaps, &dimension| heaps.checked_mul(dimension));
+        let (heap_len, heaps) = sizes
+            .zip(heaps)
+            .filter(|&(len, heaps)| {
+                u64::try_from(len).is_ok_and(|len| len.checked_mul(heaps).is_some())
+            })
             .ok_or_else(|| {
                 format!("an array of shape {shape:?} and dtype {descr} exceeds all memory")
             })?;
@@ -243,6 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::tests::filled;
+    use super::super::{Files, Filled, Source};
     use super::*;
 
     /// Files that numpy 2 wrote: see tests/data/make_npy.py.
@@ -250,9 +233,9 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
     }
 
-    fn opened(name: &str) -> (Npy, NumpyHeader) {
-        let npy = Npy::open(&data(name)).unwrap();
-        let header = npy.items[0].descriptor.numpy_header.clone().unwrap();
+    fn opened(name: &str) -> (Files, NumpyHeader) {
+        let npy = Files::npy(&[data(name)], None).unwrap();
+        let header = npy.items()[0].descriptor.numpy_header.clone().unwrap();
         (npy, header)
     }
 
@@ -260,7 +243,7 @@ mod tests {
     fn error(bytes: &[u8]) -> String {
         let mut file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let error = Npy::open(file.path()).unwrap_err().to_string();
+        let error = open(file.path(), None).unwrap_err().to_string();
         let name = format!("{}: ", file.path().display());
         error.strip_prefix(&name).expect("the file is named").to_owned()
     }
@@ -277,12 +260,29 @@ mod tests {
     fn the_leading_axis_counts_heaps() {
         let (mut npy, header) = opened("c_order.npy");
         assert_eq!(header, NumpyHeader::new("<f4", &[3, 4]));
-        assert_eq!(npy.items[0].descriptor.description, "c_order.npy");
+        assert_eq!(npy.items()[0].descriptor.description, "c_order.npy");
         assert_eq!((npy.heaps(), npy.heap_len()), (Some(2), 48));
         let expected: Vec<u8> = (12..24).flat_map(|n| (n as f32).to_le_bytes()).collect();
         assert_eq!(filled(&mut npy, 1, 64), (Filled::Whole, expected.clone()));
         let mapped = npy.mapped().unwrap();
         assert_eq!((mapped.heap(1), mapped.heap(2)), (Some(&expected[..]), None));
+    }
+
+    #[test]
+    fn a_heap_has_the_shape_that_was_given() {
+        let heaps = |heap: &[u64]| {
+            let (item, heaps) = open(&data("c_order.npy"), Some(heap)).unwrap();
+            (item.descriptor.numpy_header.unwrap().shape, item.size, heaps.heaps())
+        };
+        assert_eq!(heaps(&[2, 3, 4]), (vec![2, 3, 4], 96, Some(1)));
+        assert_eq!(heaps(&[3, 4]), (vec![3, 4], 48, Some(2)));
+        assert_eq!(heaps(&[4]), (vec![4], 16, Some(6)));
+        assert_eq!(heaps(&[]), (vec![], 4, Some(24)));
+        for other in [&[2, 3][..], &[1, 2, 3, 4], &[5]] {
+            let error = open(&data("c_order.npy"), Some(other)).unwrap_err().to_string();
+            let reason = format!("the array has shape [2, 3, 4], which does not end in {other:?}");
+            assert!(error.contains(&reason), "{error}");
+        }
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!((npy.heap_len(), npy.heaps()), (4 + 4 + 4 * 6 + 1, Some(2)));
         // Numpy saves one axis as C order; a file that says otherwise has the same bytes.
         let file = with_header("{'descr':'<i4','fortran_order':True,'shape':(2,)}", 8);
-        assert_eq!(Array::parse(&file).unwrap().heap_len, 4);
+        assert_eq!(Array::parse(&file, None).unwrap().heap_len, 4);
     }
 
     #[test]

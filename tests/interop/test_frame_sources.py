@@ -76,6 +76,15 @@ def test_a_frame_rate_loses_nothing(doorbell, listen, three_files) -> None:
     np.testing.assert_array_equal(received(receiver), expected[3:])
 
 
+@pytest.mark.parametrize("leading", [(), (1,), (2,), (2, 3)])
+def test_an_array_is_cut_into_frames_of_the_shape_given(doorbell, listen, tmp_path, leading: tuple) -> None:
+    array = np.arange(np.prod((*leading, 5, 4)), dtype="<f4").reshape(*leading, 5, 4)
+    np.save(tmp_path / "frames.npy", array)
+    receiver = listen()
+    doorbell.send_to(receiver, "--source", tmp_path / "frames.npy", "--shape", "5x4")
+    np.testing.assert_array_equal(received(receiver), array.reshape(-1, 5, 4))
+
+
 @pytest.mark.parametrize("dtype", ["<f4", ">u2", "<c8"])
 def test_raw_frames_have_the_type_and_shape_given(doorbell, listen, tmp_path, dtype: str) -> None:
     array = (frames(3) * 100).astype(dtype)
@@ -188,6 +197,7 @@ def test_bad_items(doorbell, tmp_path, three_files, item: str, words: list[str])
         (["--source", "A", "--source", "-"], ["source.kind (--source)"]),
         (["--source", "NOTHING*.npy"], ["nothing", "no file"]),
         (["--source", "A", "--dtype", "<f4", "--shape", "2"], ["--dtype", "itself says"]),
+        (["--source", "A", "--shape", "7"], ["a.npy", "does not end in [7]"]),
         (["--source", "RAW", "--dtype", "<f4"], ["source.shape (--shape) is missing"]),
         (["--source", "RAW", "--shape", "2"], ["source.dtype (--dtype) is missing"]),
         (["--source", "RAW", "--dtype", "<f3", "--shape", "2"], ["--dtype", "<f3"]),

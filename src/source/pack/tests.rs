@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::super::RawFile;
+use super::super::Files;
 use super::super::tests::filled;
 use super::*;
 use crate::wire::NumpyHeader;
@@ -14,12 +14,12 @@ fn item(dtype: &str, count: usize, size: usize) -> SourceItem {
 }
 
 /// Two heaps of ramps: 0 to 999, and the same plus 500.
-fn ramps() -> (tempfile::NamedTempFile, RawFile) {
+fn ramps() -> (tempfile::NamedTempFile, Files) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let samples = (0..2).flat_map(|heap| (0..1000).map(move |sample| heap * 500 + sample));
     let bytes: Vec<u8> = samples.flat_map(|sample| (sample as f32).to_le_bytes()).collect();
     file.write_all(&bytes).unwrap();
-    let source = RawFile::open(file.path(), vec![item("<f4", 1000, 4000)]).unwrap();
+    let source = Files::raw(&[file.path().into()], &[item("<f4", 1000, 4000)]).unwrap();
     (file, source)
 }
 
@@ -100,7 +100,7 @@ fn descriptors_say_how_to_read_the_samples() {
 fn what_cannot_be_packed_is_refused() {
     let (file, _) = ramps();
     let refusal = |items: Vec<SourceItem>| {
-        let source = RawFile::open(file.path(), items).unwrap();
+        let source = Files::raw(&[file.path().into()], &items).unwrap();
         Packed::new(&source, PackFormat::U10, None).err().unwrap().to_string()
     };
     let complex = refusal(vec![item("<c8", 500, 4000)]);
@@ -112,7 +112,7 @@ fn what_cannot_be_packed_is_refused() {
 
     let mut nan = tempfile::NamedTempFile::new().unwrap();
     nan.write_all(&f32::NAN.to_le_bytes()).unwrap();
-    let source = RawFile::open(nan.path(), vec![item("<f4", 1, 4)]).unwrap();
+    let source = Files::raw(&[nan.path().into()], &[item("<f4", 1, 4)]).unwrap();
     let none = Packed::new(&source, PackFormat::U10, None).err().unwrap().to_string();
     assert!(none.contains("the first heap has no finite sample"), "{none}");
 }
