@@ -259,6 +259,27 @@ def test_a_file_that_shrinks_is_an_error_and_no_signal(doorbell, tmp_path, way: 
     assert report["payload_bytes"] < TOTAL * 64 * 1024 * 4
 
 
+@pytest.mark.parametrize("faults", ["", "reg-readonly=fail"], ids=["registered", "copied"])
+def test_a_file_that_shrinks_under_a_device(sender, bind_far, tmp_path, faults: str) -> None:
+    """Whether the mapping is what the device reads, or what its copy was made of."""
+    path, receiver = tmp_path / "frames.npy", bind_far()
+    np.save(path, np.ones((TOTAL, 64, 1024), "<f4"))
+
+    def shrink() -> None:
+        receiver.socket.settimeout(PATIENCE)
+        receiver.socket.recv(1 << 16)
+        os.truncate(path, 5000)
+
+    shrinking = threading.Thread(target=shrink)
+    shrinking.start()
+    arguments = ["send", "-q", "--json", "--backend", "verbs", *receiver.to, "--source", path, "--frame-rate", 50]
+    done = sender(FAULT=faults).run(*arguments)
+    shrinking.join()
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 1 and SHRUNKEN in done.stderr and str(path) in done.stderr, done.stderr
+    assert report["heaps"] + report["heaps_unsubmitted"] == TOTAL
+
+
 class DatagramSink:
     """A socket that takes what comes, and says when anything has."""
 
