@@ -71,6 +71,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod histogram;
 pub mod pacer;
 pub mod plan;
 pub mod receive;

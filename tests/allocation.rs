@@ -70,9 +70,9 @@ fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender,
             idle.push(into_batch(completion));
         }
     };
-    let rate = Some(Rate { bits_per_second: 50_000_000_000, burst: 4096 });
+    let rate = Some(Rate::new(50_000_000_000, 4096));
     // Room for what is done grows up to one entry a packet.
-    cycle(Some(Rate { bits_per_second: u64::MAX, burst: 1 }));
+    cycle(Some(Rate::new(u64::MAX, 1)));
     cycle(None);
     cycle(rate);
     assert_eq!(allocations(|| cycle(None)), 0, "{case}");
@@ -83,7 +83,7 @@ fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender,
 fn cycle_pipeline(mut sender: Sender, batches: Vec<Batch>, case: &str) {
     // A thread that blocks on a channel for the first time allocates what it is woken by. At this
     // rate this one blocks in every cycle, and the pause lets the other run out of batches.
-    sender.pace(Some(Rate { bits_per_second: 200_000_000, burst: 4096 }));
+    sender.pace(Some(Rate::new(200_000_000, 4096)));
     let mut idle = batches;
     let mut pipeline = Pipeline::start(sender, idle.len(), None).unwrap();
     let mut cycle = || {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use doorbell::backend::SendError;
 use doorbell::backend::fault::{Fault, Faulty};
-use doorbell::pacer::Rate;
+use doorbell::pacer::{Counted, Rate};
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::{Batch, Layout};
 use doorbell::sender::{AllocateError, Completion, Reason, Sender};
@@ -220,7 +220,7 @@ fn cases() -> impl Strategy<Value = Case> {
             vec!["[2001:db8::7]:7148", "[2001:db8::8]:7148", "[ff15::1]:7148"],
         ]),
     );
-    let rate = (1_u32..2000).prop_map(|burst| Rate { bits_per_second: 2_000_000_000, burst });
+    let rate = (1_u32..2000).prop_map(|burst| Rate::new(2_000_000_000, burst));
     (
         geometry,
         (1_u32..4, prop_oneof![1_u32..10, Just(u32::MAX)]),
@@ -273,6 +273,31 @@ fn a_partial_batch_is_its_first_heaps_in_both_orders() {
             .collect();
         assert_eq!(found, expected, "{order:?}");
     }
+}
+
+#[test]
+fn a_batch_may_have_a_rate_of_its_own() {
+    let capture = Capture::default();
+    let (mut sender, mut batches) = sender(&capture, &[], Order::Serial, 2);
+    // Heaps of 600, 600 and 5 bytes in packets of 3, 3 and 1.
+    let rate = |burst, counts| Rate { counts, ..Rate::new(1_000_000_000, burst) };
+    let mut doorbells = 0;
+    for (rate, expected) in [
+        (rate(1, Counted::Wire), 7),
+        (rate(u32::MAX, Counted::Wire), 1),
+        // The whole of a heap and no more, then what is left.
+        (rate(600, Counted::Payload), 3),
+        (rate(605, Counted::Payload), 2),
+    ] {
+        sender.submit_at(batches.pop().unwrap(), 3, rate).unwrap();
+        batches.push(sender.wait().unwrap().batch);
+        sender.submit(batches.pop().unwrap()).unwrap();
+        batches.push(sender.wait().unwrap().batch);
+        // A batch without a rate goes at once.
+        doorbells += expected + 1;
+        assert_eq!(sender.counters().doorbells, doorbells, "{rate:?}");
+    }
+    assert_eq!(capture.packets().len(), 8 * 7);
 }
 
 #[test]

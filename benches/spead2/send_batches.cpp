@@ -1,9 +1,9 @@
 // spead2's C++ sender at its best: batches of ready-made heaps, two of them in flight, as in its tutorial.
 //
-//   send_batches HOST PORT HEAP-SIZE PACKET-SIZE SECONDS
+//   send_batches HOST PORT HEAP-SIZE PACKET-SIZE SECONDS [BYTES-PER-SECOND]
 //
 // sends for so long and prints, as JSON, GB of payload a second of time and of processor time: what
-// benches/cost.rs prints of doorbell. benches/spead2/build.sh builds it.
+// benches/cost.rs prints of doorbell. A rate counts bytes of SPEAD. benches/spead2/build.sh builds it.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -45,13 +45,14 @@ double cpu_seconds() {
 } // namespace
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
-        std::fprintf(stderr, "usage: %s HOST PORT HEAP-SIZE PACKET-SIZE SECONDS\n", argv[0]);
+    if (argc != 6 && argc != 7) {
+        std::fprintf(stderr, "usage: %s HOST PORT HEAP-SIZE PACKET-SIZE SECONDS [BYTES-PER-SECOND]\n", argv[0]);
         return 2;
     }
     const std::size_t heap_size = std::strtoull(argv[3], nullptr, 10);
     const std::size_t packet_size = std::strtoull(argv[4], nullptr, 10);
     const double duration = std::strtod(argv[5], nullptr);
+    const double rate = argc == 7 ? std::strtod(argv[6], nullptr) : 0.0; // 0: none
     const std::size_t heaps_per_batch = std::max<std::size_t>(1, batch_bytes / heap_size);
 
     const spead2::flavour flavour(4, 64, 40);
@@ -70,6 +71,7 @@ int main(int argc, char **argv) {
         boost::asio::ip::make_address(argv[1]), std::uint16_t(std::atoi(argv[2])));
     auto config = spead2::send::stream_config()
                       .set_max_packet_size(packet_size)
+                      .set_rate(rate)
                       .set_max_heaps(batches_in_flight * heaps_per_batch);
     spead2::send::udp_stream stream(pool, {to}, config);
     std::deque<std::future<spead2::item_pointer_t>> in_flight;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use doorbell::backend::Counters;
 use doorbell::config::MonitorConfig;
+use doorbell::pacer::{Counted, Rate};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -44,18 +45,18 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts what is asked for.
+    /// Starts what is asked for, of a stream that is to keep to a rate, if it is.
     ///
     /// # Errors
     ///
     /// If there is to be a server, and it cannot listen.
-    pub fn start(config: &MonitorConfig) -> Result<Self, Failure> {
+    pub fn start(config: &MonitorConfig, rate: Option<Rate>) -> Result<Self, Failure> {
         let metrics = Arc::new(Metrics::default());
         let interval = config.log_interval.filter(|_| tracing::enabled!(tracing::Level::INFO));
         let log = interval.map(|interval| {
             let (stop, stopped) = mpsc::channel();
             let metrics = metrics.clone();
-            (stop, thread::spawn(move || metrics.log(interval, &stopped)))
+            (stop, thread::spawn(move || metrics.log(interval, rate, &stopped)))
         });
         let server = match config.metrics {
             None => None,
@@ -150,7 +151,11 @@ impl Metrics {
     }
 
     /// Writes a line every `interval` until the channel is closed.
-    fn log(&self, interval: Duration, stopped: &mpsc::Receiver<()>) {
+    fn log(&self, interval: Duration, rate: Option<Rate>, stopped: &mpsc::Receiver<()>) {
+        let asked = rate.map_or_else(String::new, |rate| {
+            let of_payload = if rate.counts == Counted::Payload { " of payload" } else { "" };
+            format!(", {:.3}{of_payload} asked for", gbit_per_s(rate))
+        });
         let (mut since, mut before) = (Instant::now(), [0; 3]);
         while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             let seconds = since.elapsed().as_secs_f64();
@@ -165,7 +170,7 @@ impl Metrics {
                 in_flight = self.in_flight.get(),
                 gso_refused = self.segmentation_refused.get(),
                 waits = self.waits.get(),
-                "{heaps:.0} heaps/s, {:.3} Gb/s of payload, {:.3} Gb/s on the wire",
+                "{heaps:.0} heaps/s, {:.3} Gb/s of payload, {:.3} Gb/s on the wire{asked}",
                 payload * 8e-9,
                 wire * 8e-9,
             );
@@ -188,6 +193,11 @@ fn serve(server: &Server, registry: &Registry) {
         // Whoever asked may have gone.
         let _ = request.respond(response);
     }
+}
+
+/// In units of a thousand million bits per second.
+pub fn gbit_per_s(rate: Rate) -> f64 {
+    rate.bits_per_second as f64 * 1e-9
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

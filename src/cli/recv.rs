@@ -21,7 +21,7 @@ use self::reader::Reader;
 use self::report::{Ending, Report};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
-use super::send::interruption;
+use super::signals::interruption;
 
 /// Receives a stream, and says what came of it.
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {

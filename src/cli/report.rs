@@ -11,6 +11,7 @@ use nix::sys::time::TimeVal;
 use serde::Serialize;
 
 use super::destinations::Destination;
+use super::jitter::Jitter;
 use super::nic::DeviceCounters;
 use super::plural;
 
@@ -44,11 +45,17 @@ pub struct Report {
     pub payload_gbit_per_s: f64,
     /// Whole frames over time.
     pub wire_gbit_per_s: f64,
-    /// The rate asked for, on the wire.
+    /// The rate asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_gbit_per_s: Option<f64>,
+    /// Which bytes count towards it: `wire` or `payload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_counts: Option<&'static str>,
     /// Who keeps to it: `hardware`, `software` or `none`.
     pub pacing: &'static str,
+    /// How evenly packets went, as far as software kept to the rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Jitter>,
     /// CPU time in user space, all threads.
     pub user_seconds: f64,
     /// CPU time in the kernel, all threads.
@@ -140,11 +147,17 @@ impl Report {
             self.user_seconds + self.system_seconds
         );
         if let Some(asked) = self.asked_gbit_per_s {
+            let (achieved, counted) = match self.rate_counts {
+                Some("payload") => (self.payload_gbit_per_s, "of payload"),
+                _ => (self.wire_gbit_per_s, "on the wire"),
+            };
             say!(
-                "          at {:.3} Gb/s on the wire, {asked:.3} asked for, paced by {}",
-                self.wire_gbit_per_s,
+                "          at {achieved:.3} Gb/s {counted}, {asked:.3} asked for, paced by {}",
                 self.pacing
             );
+        }
+        if let Some(jitter) = &self.jitter {
+            say!("jitter    {jitter}");
         }
         say!("          from {} of memory on {}", HumanBytes(self.pinned_bytes), self.pages);
         if self.gso_refused > 0 {

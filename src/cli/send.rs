@@ -1,35 +1,37 @@
 //! `doorbell send`.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use doorbell::backend::OpenError;
 use doorbell::backend::backlog::Backlog;
 use doorbell::backend::gate::Gate;
 use doorbell::config::{BackendChoice, PacingMode};
+use doorbell::pacer::Counted;
 use doorbell::plan::Plan;
-use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
+use doorbell::receive::Receiver;
 use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
 use doorbell::source::{FRAME_NUMBER_ITEM, Filled, SourceError, TIMESTAMP_ITEM};
 use indicatif::HumanBytes;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use nix::sys::prctl::set_timerslack;
 
 use super::args::SendArguments;
 use super::descriptors::DescriptorClock;
 use super::destinations::Destinations;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::frame_clock::FrameClock;
-use super::monitor::{Figures, Monitor};
+use super::jitter::Jitter;
+use super::listener::Listener;
+use super::monitor::{Figures, Monitor, gbit_per_s};
 use super::nic::Nic;
 use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
+use super::signals::interruption;
 use super::stream::{LOOPBACK, Stream};
 
 /// Sends a stream, and says what became of it.
@@ -42,7 +44,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let interrupted = interruption()?;
     let embedded =
         config.stream.to.is_empty() && !matches!(config.backend.choice, BackendChoice::Pcap(_));
-    let receiver = embedded.then(|| Receiver::bind(ANY_PORT, RECEIVE_BUFFER)).transpose()?;
+    let receiver = embedded.then(Listener::bind).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
     let stream = Stream::prepare(config, address, &interrupted)?;
     let mut backend = stream.open()?;
@@ -57,7 +59,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         let arrivals = arrivals.clone();
         backend = Box::new(Gate::new(backend, *window, move || arrivals.packets()));
     }
-    let monitor = Monitor::start(&stream.config.monitor)?;
+    let monitor = Monitor::start(&stream.config.monitor, stream.config.pacing.rate)?;
     let mut run = Run::new(stream, Sender::new(backend), arguments.quiet, interrupted, monitor)?;
     let nic = Nic::of(&run.stream);
     let before = nic.as_ref().and_then(Nic::counters);
@@ -87,6 +89,9 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
 fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
     let pacing = &stream.config.pacing;
     let Some(rate) = pacing.rate else { return Ok("none") };
+    // Sleeps of this thread may be late by 50 us otherwise (prctl(2)).
+    let _ = set_timerslack(1);
+    sender.min_sleep(pacing.min_sleep);
     if pacing.mode != PacingMode::Software && sender.pace_in_hardware(rate)? {
         return Ok("hardware");
     }
@@ -99,26 +104,6 @@ fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
     }
     sender.pace(Some(rate));
     Ok("software")
-}
-
-/// A flag that SIGINT, SIGTERM and SIGHUP raise. A second one ends the program at once.
-pub(super) fn interruption() -> Result<Arc<AtomicBool>, Failure> {
-    let raised = Arc::new(AtomicBool::new(false));
-    // What nohup(1) has set stays: whoever closes the terminal does not end the stream.
-    let hangup = (!ignores_hangup()).then_some(SIGHUP);
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
-        flag::register_conditional_default(signal, raised.clone())
-            .and_then(|_| flag::register(signal, raised.clone()))
-            .map_err(|error| Failure::Usage(format!("cannot handle signals: {error}")))?;
-    }
-    Ok(raised)
-}
-
-/// Whether SIGHUP was ignored before the program began: bit 0 of `SigIgn`, proc_pid_status(5).
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 != 0)
 }
 
 fn announce(stream: &Stream, embedded: bool) {
@@ -136,45 +121,6 @@ fn announce(stream: &Stream, embedded: bool) {
     };
     say!("sending   {heaps} of {heap} to {to}");
     say!("          over {} ({})", stream.way.backend(), stream.way.reason);
-}
-
-/// The receiver on loopback, on a thread of its own.
-struct Listener {
-    thread: JoinHandle<Received>,
-    arrivals: Arc<Arrivals>,
-    /// Packets that may be on the way without the socket's buffer being overrun.
-    window: u64,
-}
-
-impl Listener {
-    fn start(receiver: Receiver, stream: &Stream) -> Self {
-        let expectation = Expectation {
-            first_cnt: stream.first_data_cnt(),
-            cnt_step: stream.config.stream.cnt_step,
-            heaps: stream.heaps,
-            heaps_in_flight: stream.data.heaps() as usize + 1,
-            ..Expectation::new(stream.config.stream.flavour, stream.source.as_ref())
-        };
-        let longest = [&stream.start, &stream.data].map(|plan| plan.heap_len(0));
-        let max_heap_len = longest.into_iter().fold(expectation.max_heap_len, usize::max);
-        let expectation = Expectation { max_heap_len, ..expectation };
-        let packet = stream.data.packets().iter().map(|packet| packet.len()).max().unwrap_or(0);
-        let window = receiver.window(packet);
-        let arrivals = Arc::new(Arrivals::default());
-        let progress = arrivals.clone();
-        let thread = thread::spawn(move || receiver.run(expectation, &progress));
-        Self { thread, arrivals, window }
-    }
-
-    /// What arrived of the heaps that were sent.
-    fn finish(self, sent: u64) -> Received {
-        self.arrivals.stop();
-        let mut received = self.thread.join().unwrap_or_default();
-        // The receiver knows only how many heaps there were to be.
-        let whole = received.heaps + received.mismatched;
-        received.incomplete = sent.saturating_sub(whole);
-        received
-    }
 }
 
 /// A stream on its way.
@@ -246,11 +192,12 @@ impl Run {
             user_seconds: 0.0,
             system_seconds: 0.0,
             pacing,
-            asked_gbit_per_s: stream
-                .config
-                .pacing
-                .rate
-                .map(|rate| rate.bits_per_second as f64 * 1e-9),
+            asked_gbit_per_s: stream.config.pacing.rate.map(gbit_per_s),
+            rate_counts: stream.config.pacing.rate.map(|rate| match rate.counts {
+                Counted::Wire => "wire",
+                Counted::Payload => "payload",
+            }),
+            jitter: None,
             wire_gbit_per_s: 0.0,
             pinned_bytes,
             pages: region.memory().pages().to_string(),
@@ -318,6 +265,7 @@ impl Run {
         self.report.time(begin.elapsed(), &cost);
         self.report.loss = self.stream.source.loss();
         self.report.destinations = self.destinations.list();
+        self.report.jitter = Jitter::of(self.sender.jitter());
         outcome
     }
 
@@ -580,11 +528,7 @@ const LONGEST_REST: Duration = Duration::from_millis(50);
 const SHORT_REST: Duration = Duration::from_millis(1);
 /// Of a receiver over TCP, before what it did not acknowledge is reported as such.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
-/// Any free port of 127.0.0.1.
-const ANY_PORT: SocketAddr = SocketAddr::new(LOOPBACK.ip(), 0);
 /// How long a stream that ends waits while nothing of it goes.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long a wait blocks before it looks around.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-/// Asked for; the kernel may grant less.
-const RECEIVE_BUFFER: usize = 64 << 20;

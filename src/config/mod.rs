@@ -21,6 +21,7 @@ pub mod fuzz;
 mod array;
 mod backend;
 mod batch;
+mod choices;
 mod constant;
 mod endpoint;
 mod error;
@@ -52,6 +53,9 @@ use std::time::Duration;
 pub use array::{ArrayType, ElementType};
 pub use backend::{BackendChoice, BackendConfig};
 pub use batch::BatchConfig;
+pub use choices::{
+    BackendKind, CompletionKind, DescriptorPlacement, LayoutKind, PacingMode, QueuePairKind,
+};
 pub use constant::{ConstantItem, ConstantValue};
 pub use endpoint::{Endpoint, Host};
 pub use error::{ConfigError, Key, Place};
@@ -61,9 +65,8 @@ pub use heap::{HeapConfig, HeapContent};
 pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
-    BackendKind, BackendOptions, BatchOptions, CompletionKind, DescriptorPlacement, HeapOptions,
-    LayoutKind, MonitorOptions, Options, PacingMode, PacingOptions, QueuePairKind, SourceOptions,
-    StreamOptions,
+    BackendOptions, BatchOptions, HeapOptions, MonitorOptions, Options, PacingOptions,
+    SourceOptions, StreamOptions,
 };
 pub use pacing::PacingConfig;
 pub use pack::{PackConfig, PackRange};
@@ -71,7 +74,7 @@ pub use packet_size::PacketSize;
 pub use senders::{Rank, SendersConfig, SendersOptions, ShareKind};
 pub use source::SourceKind;
 pub use stream::StreamConfig;
-pub use units::{Rate, Size};
+pub use units::{Rate, Ratio, Size};
 pub use value::InvalidValue;
 
 /// A stream to send, with every default filled in.

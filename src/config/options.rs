@@ -4,16 +4,17 @@
 
 use std::net::SocketAddr;
 
-use clap::builder::PossibleValue;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::value::{choice, number, text, texts};
 use super::{
-    ConstantItem, Endpoint, Every, FrameRate, Interface, ItemSpec, PackRange, PacketSize, Rate,
+    BackendKind, CompletionKind, ConstantItem, DescriptorPlacement, Endpoint, Every, FrameRate,
+    Interface, ItemSpec, LayoutKind, PacingMode, PackRange, PacketSize, QueuePairKind, Rate, Ratio,
     Repeat, SendersOptions, Size, SourceKind, Span,
 };
 use crate::backend::udp::ZeroCopy;
+use crate::pacer::Counted;
 use crate::plan::Order;
 use crate::source::PackFormat;
 use crate::wire::Flavour;
@@ -275,15 +276,37 @@ pub struct BatchOptions {
 #[command(next_help_heading = "Pacing")]
 #[serde(default, deny_unknown_fields)]
 pub struct PacingOptions {
-    /// Rate on the wire, all headers included, such as 10Gb/s or 1.25GB/s [default: as fast as it goes]
+    /// Rate, such as 10Gb/s or 1.25GB/s [default: as fast as it goes]
     #[arg(id = "pacing.rate", long = "rate", value_name = "RATE")]
     #[serde(with = "text")]
     pub rate: Option<Rate>,
 
-    /// Most that may go at once while keeping to the rate [default: 64KiB]
+    /// Which bytes count towards the rate: all on the wire, or the payload of heaps [default: wire]
+    #[arg(
+        id = "pacing.rate_counts",
+        long = "rate-counts",
+        value_name = "wire|payload",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub rate_counts: Option<Counted>,
+
+    /// Most that may go at once while keeping to the rate, but at least one packet [default: what takes 1 ms, up
+    /// to 64KiB]
     #[arg(id = "pacing.burst", long = "burst", value_name = "SIZE")]
     #[serde(with = "text")]
     pub burst: Option<Size>,
+
+    /// How much faster than the rate a stream that has fallen behind may go; 1 is never [default: 1.05]
+    #[arg(id = "pacing.burst_rate_ratio", long = "burst-rate-ratio", value_name = "RATIO")]
+    #[serde(with = "text")]
+    pub burst_rate_ratio: Option<Ratio>,
+
+    /// Shortest pause between bursts to sleep in: the end of longer ones, and shorter ones, are waited for on
+    /// the CPU, which is more exact [default: 100]
+    #[arg(id = "pacing.min_sleep_us", long = "min-sleep-us", value_name = "US")]
+    #[serde(deserialize_with = "number")]
+    pub min_sleep_us: Option<u32>,
 
     /// Who keeps to the rate [default: auto, the hardware where it can]
     #[arg(
@@ -397,107 +420,6 @@ pub struct MonitorOptions {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Where descriptors travel.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DescriptorPlacement {
-    /// In the first heap of each substream.
-    #[default]
-    First,
-    /// In a heap of their own, before the first.
-    Own,
-}
-
-/// Who keeps to the rate.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PacingMode {
-    /// The hardware where it can, else software.
-    #[default]
-    Auto,
-    /// The sending thread.
-    Software,
-    /// The network interface, or nothing is sent.
-    Hardware,
-    /// Nobody: as fast as it goes.
-    None,
-}
-
-/// The way onto the wire, by name.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BackendKind {
-    /// The best that works here.
-    #[default]
-    Auto,
-    /// RDMA verbs.
-    Verbs,
-    /// UDP sockets.
-    Udp,
-    /// TCP connections.
-    Tcp,
-    /// A capture file.
-    Pcap,
-}
-
-/// Here and not beside the type, because plans know no command line.
-impl ValueEnum for Order {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Serial, Self::RoundRobin]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Serial => "serial",
-            Self::RoundRobin => "round-robin",
-        }))
-    }
-}
-
-/// Likewise: backends know no command line.
-impl ValueEnum for ZeroCopy {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Auto, Self::On, Self::Off]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Auto => "auto",
-            Self::On => "on",
-            Self::Off => "off",
-        }))
-    }
-}
-
-/// How packets lie in memory.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LayoutKind {
-    /// Packed where payload is written, split where it lies in a file.
-    #[default]
-    Auto,
-    /// Header and payload adjacent; payload from files is copied there.
-    Packed,
-    /// Headers and payload apart.
-    Split,
-}
-
-/// Queue pairs of an RDMA device.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueuePairKind {
-    /// Raw packets: Ethernet frames to UDP sockets.
-    #[default]
-    Raw,
-    /// Unreliable datagrams: messages to other queues.
-    Ud,
-}
-
-/// How to wait for completions of an RDMA device.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CompletionKind {
-    /// Look all the time.
-    Poll,
-    /// Look for a while, then sleep until the device interrupts.
-    #[default]
-    Event,
-}
-
 impl Options {
     /// These options, and where they say nothing, the `other` ones: flags over the file.
     pub fn or(self, other: Self) -> Self {
@@ -519,7 +441,10 @@ impl Options {
             },
             pacing: PacingOptions {
                 rate: self.pacing.rate.or(other.pacing.rate),
+                rate_counts: self.pacing.rate_counts.or(other.pacing.rate_counts),
                 burst: self.pacing.burst.or(other.pacing.burst),
+                burst_rate_ratio: self.pacing.burst_rate_ratio.or(other.pacing.burst_rate_ratio),
+                min_sleep_us: self.pacing.min_sleep_us.or(other.pacing.min_sleep_us),
                 mode: self.pacing.mode.or(other.pacing.mode),
                 frame_rate: self.pacing.frame_rate.or(other.pacing.frame_rate),
                 hold_back: self.pacing.hold_back.or(other.pacing.hold_back),

@@ -11,8 +11,8 @@ use super::stream::stream;
 use super::{
     BackendChoice, BackendKind, BackendOptions, BatchOptions, Config, ConfigError, ConstantItem,
     Endpoint, HeapContent, HeapOptions, Key, MonitorConfig, MonitorOptions, Options, PacingOptions,
-    PackConfig, Rate, Repeat, SendersConfig, SendersOptions, Size, SourceKind, SourceOptions,
-    StreamOptions,
+    PackConfig, Rate, Ratio, Repeat, SendersConfig, SendersOptions, Size, SourceKind,
+    SourceOptions, StreamOptions,
 };
 use crate::wire::ethernet::Vlan;
 
@@ -162,7 +162,12 @@ impl From<&Config> for Options {
             },
             pacing: PacingOptions {
                 rate: pacing.rate.map(|rate| Rate::from_bits_per_second(rate.bits_per_second)),
+                rate_counts: pacing.rate.map(|rate| rate.counts),
                 burst: pacing.rate.map(|rate| Size::from_bytes(rate.burst.into())),
+                burst_rate_ratio: pacing
+                    .rate
+                    .map(|rate| Ratio::from_per_mille(rate.burst_rate_per_mille)),
+                min_sleep_us: u32::try_from(pacing.min_sleep.as_micros()).ok(),
                 mode: Some(pacing.mode),
                 frame_rate: pacing.frame_rate,
                 hold_back: Some(pacing.hold_back),

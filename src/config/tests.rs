@@ -73,6 +73,8 @@ fn files_are_sent_whole() {
         assert_eq!(config(&format!("--source {source} --heaps 3")).heap.count, Some(3));
     }
     assert_eq!(config("--source a.npy").heap.content, HeapContent::Npy(None));
+    assert_eq!(config("--rate 8Mb/s").pacing.rate, Some(pacer::Rate::new(8_000_000, 1000)));
+    assert_eq!(config("--rate 1b/s").pacing.rate, Some(pacer::Rate::new(1, 1)));
     let content = config("--source a.npy --shape 3x4").heap.content;
     assert_eq!(content, HeapContent::Npy(Some(vec![3, 4])));
     assert_eq!(config("--source -").source, SourceKind::Stdin);
@@ -88,7 +90,7 @@ fn flags_override_the_file() {
     assert!(!config.stream.repeat_pointers);
     assert_eq!(config.heap.content.bytes(), Some(1 << 20));
     assert_eq!(config.heap.count, Some(5));
-    let rate = pacer::Rate { bits_per_second: 2_000_000_000, burst: 65_536 };
+    let rate = pacer::Rate::new(2_000_000_000, 65_536);
     assert_eq!(config.pacing.rate, Some(rate));
 }
 
@@ -96,7 +98,7 @@ fn flags_override_the_file() {
 const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-size 1472 --mtu 1500 \
     --flavour 64-48 --repeat-pointers --group round-robin --cnt-start 2 --cnt-step 3 --ttl 4 --vlan 5 \
     --dst-mac 02:00:00:00:00:01 --source-port 6 --warm-up 2s --heaps 7 --items 0x3400=w:<f4[16x2] \
-    --descriptors own --descriptors-every 1000 --frame-number --source a.raw --repeat 3 --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --burst 13KiB \
+    --descriptors own --descriptors-every 1000 --frame-number --source a.raw --repeat 3 --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --rate-counts payload --burst 13KiB --burst-rate-ratio 1.2 --min-sleep-us 18 \
     --pacing software --frame-rate 29.97 --hold-back --backend pcap --interface eth0 --device mlx5_0 \
     --qp raw --completion poll --spin-us 14 --zerocopy on --reconnect 17 --pcap out.pcap \
     --log-interval 15 --metrics 127.0.0.1:16 --share heaps --rank 1 --ranks 5 --stop-heap";
@@ -301,7 +303,14 @@ fn what_cannot_be_sent_names_its_keys() {
             "pacing.rate (--rate) is missing: ",
             "pacing.burst (--burst) needs one to keep to",
         ),
-        ("--burst 0 --rate 1Gb/s", "pacing.burst (--burst) = 0B: ", "give at least a packet"),
+        ("--burst 0 --rate 1Gb/s", "pacing.burst (--burst) = 0B: ", "give at least 1 byte"),
+        ("--rate-counts wire", "pacing.rate (--rate) is missing: ", "needs one to keep to"),
+        ("--burst-rate-ratio 1.1", "pacing.rate (--rate) is missing: ", "needs one to keep to"),
+        (
+            "--rate 1Gb/s --rate-counts payload --pacing hardware",
+            "pacing.rate_counts (--rate-counts) and pacing.mode (--pacing) do not go together: ",
+            "hardware counts what is on the wire",
+        ),
         ("--burst 4GiB --rate 1Gb/s", "pacing.burst (--burst) = 4GiB: ", "less than 4GiB"),
         (
             "--pcap a.pcap",

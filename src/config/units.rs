@@ -69,6 +69,47 @@ impl fmt::Display for Rate {
     }
 }
 
+/// How many times as much, 1 or more. Written as a decimal number with at most three decimals: `1.05`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ratio(u32);
+
+impl Ratio {
+    /// So many thousandths: 1000 is as much.
+    pub const fn from_per_mille(per_mille: u32) -> Self {
+        Self(per_mille)
+    }
+
+    /// In thousandths.
+    pub const fn per_mille(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        quantity(text, "a ratio", "thousandths", &[("", 1000)])
+            .ok()
+            .and_then(|per_mille| u32::try_from(per_mille).ok())
+            .filter(|per_mille| *per_mille >= 1000)
+            .map(Self)
+            .ok_or_else(|| {
+                let hint = "write 1 or more, with at most three decimals, such as 1.05";
+                InvalidValue::new(text, "a ratio", hint)
+            })
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 1000, self.0 % 1000) {
+            (whole, 0) => write!(f, "{whole}"),
+            (whole, rest) => write!(f, "{whole}.{}", format!("{rest:03}").trim_end_matches('0')),
+        }
+    }
+}
+
 /// Reads a decimal number and its unit in whole arithmetic, so that no value is rounded on its way in.
 fn quantity(
     text: &str,
@@ -159,6 +200,8 @@ mod tests {
         assert_eq!(rate("1.25 GB/s"), Ok(10_000_000_000));
         assert_eq!(rate("0.125B/s"), Ok(1));
         assert_eq!(rate("100"), Ok(100));
+        let ratio = |text: &str| text.parse::<Ratio>().map(Ratio::per_mille);
+        assert_eq!((ratio("1"), ratio("1.05"), ratio("12.5")), (Ok(1000), Ok(1050), Ok(12_500)));
     }
 
     #[test]
@@ -177,6 +220,11 @@ mod tests {
         let message = |text: &str| text.parse::<Rate>().unwrap_err().to_string();
         assert!(message("10Gbps").contains("none of Gb/s Mb/s kb/s b/s B/s kB/s MB/s GB/s"));
         assert!(message("0.1b/s").contains("whole bits per second"));
+        for wrong in ["0.999", "1.0005", "", "x", "-2", "99999999"] {
+            let message = wrong.parse::<Ratio>().unwrap_err().to_string();
+            let hint = "is not a ratio: write 1 or more, with at most three decimals, such as 1.05";
+            assert_eq!(message, format!("`{wrong}` {hint}"));
+        }
     }
 
     #[test]
@@ -193,6 +241,8 @@ mod tests {
             let value = value >> shift;
             prop_assert_eq!(Size(value).to_string().parse(), Ok(Size(value)));
             prop_assert_eq!(Rate(value).to_string().parse(), Ok(Rate(value)));
+            let ratio = Ratio(1000 + value as u32 / 2);
+            prop_assert_eq!(ratio.to_string().parse(), Ok(ratio));
         }
 
         #[test]

@@ -6,6 +6,8 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::backend::{Done, SendError};
+use crate::pacer::{Counted, Rate};
+use crate::plan::PlannedPacket;
 use crate::region::{Batch, InFlight, Slot};
 
 /// A batch that came back, with what happened to each heap.
@@ -94,6 +96,8 @@ pub(super) struct Entry {
     unposted: Option<Range<u32>>,
     /// Flows that are off, if any is; of their packets none is posted.
     disabled: Option<Box<[bool]>>,
+    /// To keep to in place of the sender's.
+    rate: Option<Rate>,
     /// Packets posted and not done.
     outstanding: u32,
     failures: Vec<HeapFailure>,
@@ -105,12 +109,19 @@ impl Entry {
         first_cnt: u64,
         cnt_step: u64,
         disabled: Option<Box<[bool]>>,
+        rate: Option<Rate>,
     ) -> Self {
         let first_cnt = first_cnt & in_flight.region().plan().flavour().max_value();
-        let failures = Vec::new();
-        let unposted = None;
-        let mut entry =
-            Self { in_flight, first_cnt, cnt_step, unposted, disabled, outstanding: 0, failures };
+        let mut entry = Self {
+            in_flight,
+            first_cnt,
+            cnt_step,
+            unposted: None,
+            disabled,
+            rate,
+            outstanding: 0,
+            failures: Vec::new(),
+        };
         entry.unposted = entry.next_packets(0);
         entry.leave_out();
         entry
@@ -153,6 +164,10 @@ impl Entry {
         self.in_flight.slot()
     }
 
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
     pub(super) fn in_flight_mut(&mut self) -> &mut InFlight {
         &mut self.in_flight
     }
@@ -177,14 +192,14 @@ impl Entry {
         }
     }
 
-    /// Where a burst of at most `bytes` on the wire ends; it has at least one packet.
-    pub(super) fn burst(&self, packets: &Range<u32>, bytes: u32, overhead: usize) -> u32 {
-        let mut left = bytes as usize;
+    /// Where a burst at that rate ends; it has at least one packet.
+    pub(super) fn burst(&self, packets: &Range<u32>, rate: Rate, overhead: usize) -> u32 {
+        let mut left = u64::from(rate.burst);
         let planned = self.in_flight.region().plan().packets();
         let fitting = planned[packets.start as usize..packets.end as usize]
             .iter()
             .take_while(|packet| {
-                let rest = left.checked_sub(packet.len() + overhead);
+                let rest = left.checked_sub(bytes_of(packet, rate.counts, overhead));
                 left = rest.unwrap_or(left);
                 rest.is_some()
             })
@@ -192,12 +207,12 @@ impl Entry {
         packets.end.min(packets.start + fitting.max(1))
     }
 
-    /// Bytes of some packets on the wire.
-    pub(super) fn wire_bytes(&self, packets: Range<u32>, overhead: usize) -> u64 {
+    /// Bytes of some packets, of those that count.
+    pub(super) fn counted(&self, packets: Range<u32>, counts: Counted, overhead: usize) -> u64 {
         let planned = self.in_flight.region().plan().packets();
         planned[packets.start as usize..packets.end as usize]
             .iter()
-            .map(|packet| (packet.len() + overhead) as u64)
+            .map(|packet| bytes_of(packet, counts, overhead))
             .sum()
     }
 
@@ -262,4 +277,13 @@ impl Entry {
             batch: reclaim(self.in_flight),
         }
     }
+}
+
+/// Bytes of a packet, of those that count.
+fn bytes_of(packet: &PlannedPacket, counts: Counted, overhead: usize) -> u64 {
+    let bytes = match counts {
+        Counted::Wire => packet.len() + overhead,
+        Counted::Payload => packet.payload_len,
+    };
+    bytes as u64
 }

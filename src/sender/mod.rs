@@ -1,6 +1,7 @@
 //! Sends batches: stamps them, posts them, and says what became of each heap.
 
 mod completion;
+mod pacing;
 mod pipeline;
 mod substreams;
 
@@ -14,8 +15,10 @@ pub use substreams::Substreams;
 use thiserror::Error;
 
 use self::completion::Entry;
+use self::pacing::Pacing;
 use crate::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
-use crate::pacer::{Pacer, Rate};
+use crate::histogram::Histogram;
+use crate::pacer::{Counted, Rate};
 use crate::plan::Plan;
 use crate::region::{Batch, Layout, Memory, Region, RegionError};
 
@@ -61,18 +64,12 @@ pub struct Sender {
     done: Vec<Done>,
     next_cnt: u64,
     cnt_step: u64,
-    pacing: Option<Pacing>,
+    pacing: Pacing,
     substreams: Substreams,
     /// Packets posted and not done.
     outstanding: u32,
     /// What the backend had done when it failed, and why it did.
     failed: Option<(Counters, SendError)>,
-}
-
-/// A pacer and the clock it runs by.
-struct Pacing {
-    pacer: Pacer,
-    start: Instant,
 }
 
 impl Sender {
@@ -87,7 +84,7 @@ impl Sender {
             done: Vec::new(),
             next_cnt: 1,
             cnt_step: 1,
-            pacing: None,
+            pacing: Pacing::new(),
             outstanding: 0,
             failed: None,
         }
@@ -109,9 +106,22 @@ impl Sender {
         self.substreams.clone()
     }
 
-    /// Keeps to a rate in software, from now on; `None` to go as fast as can be.
+    /// Keeps to a rate in software, from now on; `None` to go as fast as can be. Batches that are
+    /// submitted with a rate of their own keep to that.
     pub fn pace(&mut self, rate: Option<Rate>) {
-        self.pacing = rate.map(|rate| Pacing { pacer: Pacer::new(rate), start: Instant::now() });
+        self.pacing.rate = rate;
+    }
+
+    /// From now on, pauses between bursts that are no longer than that are spun through, and longer ones
+    /// are slept through but for that time at their end: 100 us unless said otherwise. The shorter, the
+    /// less CPU time it takes, and the later bursts are.
+    pub fn min_sleep(&mut self, min_sleep: Duration) {
+        self.pacing.min_sleep = min_sleep;
+    }
+
+    /// By how much the times between bursts have differed from what the rate asked for.
+    pub fn jitter(&self) -> &Histogram {
+        self.pacing.jitter()
     }
 
     /// Has the hardware keep to a rate, from now on. True if it does.
@@ -120,7 +130,10 @@ impl Sender {
     ///
     /// If the hardware has pacing, and refuses this rate.
     pub fn pace_in_hardware(&mut self, rate: Rate) -> Result<bool, SendError> {
-        self.backend.as_mut().map_or(Ok(false), |backend| backend.pace(rate))
+        match &mut self.backend {
+            Some(backend) if rate.counts == Counted::Wire => backend.pace(rate),
+            _ => Ok(false),
+        }
     }
 
     /// Why the backend has failed for good, if it has: then nothing more can be sent.
@@ -194,6 +207,24 @@ impl Sender {
     /// The batch comes back at once if it is not of this sender, has fewer heaps, lacks a payload
     /// that is to be attached, or the backend has failed.
     pub fn submit_first(&mut self, batch: Batch, heaps: u32) -> Result<(), Rejected> {
+        self.submit_with(batch, heaps, None)
+    }
+
+    /// Likewise, at a rate of its own in place of the sender's.
+    ///
+    /// # Errors
+    ///
+    /// See [`Sender::submit_first`].
+    pub fn submit_at(&mut self, batch: Batch, heaps: u32, rate: Rate) -> Result<(), Rejected> {
+        self.submit_with(batch, heaps, Some(rate))
+    }
+
+    fn submit_with(
+        &mut self,
+        batch: Batch,
+        heaps: u32,
+        rate: Option<Rate>,
+    ) -> Result<(), Rejected> {
         let reason = if !self.regions.contains(&batch.slot().region) {
             Some(Reason::Foreign)
         } else if heaps == 0 || heaps > batch.heaps() {
@@ -206,9 +237,13 @@ impl Sender {
         if let Some(reason) = reason {
             return Err(Rejected { batch: Box::new(batch), reason });
         }
+        let is_paced = rate.or(self.pacing.rate).is_some();
+        if is_paced && !self.in_flight.iter().any(|entry| entry.unposted().is_some()) {
+            self.pacing.resume();
+        }
         let in_flight = batch.stamp(heaps, self.next_cnt, self.cnt_step);
         let disabled = self.substreams.disabled();
-        let entry = Entry::new(in_flight, self.next_cnt, self.cnt_step, disabled);
+        let entry = Entry::new(in_flight, self.next_cnt, self.cnt_step, disabled, rate);
         self.in_flight.push_back(entry);
         let step = self.cnt_step.wrapping_mul(u64::from(heaps));
         self.next_cnt = self.next_cnt.wrapping_add(step);
@@ -248,12 +283,7 @@ impl Sender {
     /// Blocks until something may have changed, at most as long as `limit`.
     pub fn idle(&mut self, limit: Duration) {
         if let Some(pause) = self.pause() {
-            // A sleep is late by its timer slack, 50 us by default (prctl(2)): the rest is spun.
-            if pause > TIMER_SLACK {
-                std::thread::sleep((pause - TIMER_SLACK).min(limit));
-            } else {
-                std::thread::yield_now();
-            }
+            self.pacing.rest(pause, limit);
         } else if let Some(Err(error)) = self.backend.as_mut().map(|backend| backend.wait(limit)) {
             self.fail(error);
         }
@@ -286,10 +316,9 @@ impl Sender {
     }
 
     /// How long the rate forbids to post, if it does and there is something to post.
-    fn pause(&self) -> Option<Duration> {
-        let pacing = self.pacing.as_ref()?;
-        self.in_flight.iter().find(|entry| entry.unposted().is_some())?;
-        pacing.pacer.next().checked_sub(pacing.start.elapsed()).filter(|pause| !pause.is_zero())
+    fn pause(&mut self) -> Option<Duration> {
+        let entry = self.in_flight.iter().find(|entry| entry.unposted().is_some())?;
+        self.pacing.begin(entry.rate().or(self.pacing.rate)?).err()
     }
 
     /// Posts, in order of submission, what the backend and the rate allow.
@@ -306,11 +335,11 @@ impl Sender {
             while let Some(mut packets) = entry.unposted() {
                 let depth = self.caps.max_in_flight;
                 packets.end = packets.end.min(packets.start.saturating_add(depth));
-                if let Some(Pacing { pacer, start }) = &self.pacing {
-                    if pacer.next() > start.elapsed() {
-                        return Ok(());
-                    }
-                    packets.end = entry.burst(&packets, pacer.rate().burst, self.caps.overhead);
+                let mut burst = None;
+                if let Some(rate) = entry.rate().or(self.pacing.rate) {
+                    let Ok(now) = self.pacing.begin(rate) else { return Ok(()) };
+                    packets.end = entry.burst(&packets, rate, self.caps.overhead);
+                    burst = Some((rate, now));
                 }
                 // In as few parts as fit the queue: to post what there is room for now would leave odd
                 // rests, each with a doorbell of its own.
@@ -321,9 +350,9 @@ impl Sender {
                 entry.posted(posted);
                 self.outstanding += posted;
                 let end = packets.start + posted;
-                if let Some(Pacing { pacer, start }) = &mut self.pacing {
-                    let bytes = entry.wire_bytes(packets.start..end, self.caps.overhead);
-                    pacer.spend(start.elapsed(), bytes);
+                if let Some((rate, now)) = burst {
+                    let bytes = entry.counted(packets.start..end, rate.counts, self.caps.overhead);
+                    self.pacing.spend(now, bytes);
                 }
                 if end < packets.end {
                     return Ok(());
@@ -406,6 +435,5 @@ pub enum AllocateError {
 
 /// How long a wait blocks before it looks around.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-const TIMER_SLACK: Duration = Duration::from_micros(100);
 /// A post in several parts says done several times.
 const DONE_PER_BATCH: usize = 8;
