@@ -104,7 +104,8 @@ def measure(command: list[str], rate: float) -> Outcome:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert "listening" in tap.stderr.readline() + tap.stderr.readline()
+        while "listening on" not in (line := tap.stderr.readline()):
+            assert line, "tcpdump has ended"
         begin, before = time.monotonic(), cpu_seconds()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         cpu = (cpu_seconds() - before) / (time.monotonic() - begin)

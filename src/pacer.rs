@@ -103,7 +103,9 @@ impl Pacer {
     /// Says that there was nothing to send until `now`. True if that starts a new schedule, as all but
     /// short pauses do: those are a scheduler's that had somebody else to run.
     pub fn resume(&mut self, now: Duration) -> bool {
-        let is_idle = now.saturating_sub(self.next()) > SHORT_PAUSE;
+        // Before the first burst, all there was is preparation.
+        let is_first = self.due == 0 && self.earliest == 0;
+        let is_idle = is_first || now.saturating_sub(self.next()) > SHORT_PAUSE;
         if is_idle {
             self.due = self.units(now);
         }
@@ -217,6 +219,8 @@ mod tests {
     fn idleness_is_not_caught_up() {
         let mut pacer = Pacer::new(Rate::new(8_000, 1));
         assert_eq!(pacer.next(), Duration::ZERO);
+        assert!(pacer.resume(Duration::from_millis(1)));
+        assert_eq!(pacer.next(), Duration::from_millis(1));
         let late = Duration::from_secs(10);
         assert!(pacer.resume(late));
         pacer.spend(late, 1000);
