@@ -4,7 +4,8 @@
 #![allow(unsafe_code, reason = "an allocator that counts is an allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use doorbell::backend::Backend;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
+use doorbell::backend::tcp::{Tcp, TcpConfig};
 use doorbell::backend::udp::{Udp, UdpConfig, ZeroCopy};
 use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
@@ -36,7 +38,7 @@ fn main() {
 type Open = fn() -> Box<dyn Backend>;
 
 /// Backends that send to nobody.
-const BACKENDS: [(&str, Open); 4] = [
+const BACKENDS: [(&str, Open); 5] = [
     ("pcap", || {
         let config = PcapConfig::to(vec!["192.0.2.7:7148".parse().unwrap()]);
         Box::new(Pcap::new(Box::new(io::sink()), &config).unwrap())
@@ -44,6 +46,16 @@ const BACKENDS: [(&str, Open); 4] = [
     ("udp", || udp(ZeroCopy::Off)),
     ("udp, zero-copy", || udp(ZeroCopy::On)),
     ("udp, zero-copy where it pays", || udp(ZeroCopy::Auto)),
+    ("tcp", || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut room = [0; 1 << 16];
+            while stream.read(&mut room).is_ok_and(|some| some > 0) {}
+        });
+        Box::new(Tcp::open(&TcpConfig::new(vec![to])).unwrap())
+    }),
 ];
 
 fn udp(zero_copy: ZeroCopy) -> Box<dyn Backend> {

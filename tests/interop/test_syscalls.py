@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -51,6 +52,41 @@ def test_a_batch_that_is_not_copied_is_at_most_one_call_more(doorbell: Doorbell,
     assert BATCHES / 2 <= growth.pop("recvmmsg") + SLACK <= 2 * BATCHES + 2 * SLACK
     assert growth.pop("ppoll", 0) <= BATCHES
     assert {name: more for name, more in growth.items() if more > SLACK} == {}
+
+
+def test_a_batch_over_tcp_is_one_sendmsg(doorbell: Doorbell, strace: str, tmp_path: Path) -> None:
+    few = tcp_calls(doorbell, strace, tmp_path, batches=BATCHES)
+    many = tcp_calls(doorbell, strace, tmp_path, batches=2 * BATCHES)
+    growth = {name: many[name] - few[name] for name in many}
+    # Where there is no room in the send buffer, a call ends early, and another one goes on after a wait.
+    waits = growth.pop("ppoll", 0) + growth.pop("poll", 0)
+    assert BATCHES <= growth.pop("sendmsg") <= BATCHES + SLACK + max(0, waits)
+    assert {name: more for name, more in growth.items() if more > SLACK} == {}
+
+
+def tcp_calls(doorbell: Doorbell, strace: str, directory: Path, batches: int) -> Counter[str]:
+    """As `system_calls`, to a receiver that reads all."""
+    with socket.create_server(("127.0.0.1", 0)) as acceptor:
+        reader = threading.Thread(target=read_all, args=(acceptor,))
+        reader.start()
+        summary = directory / f"tcp-{batches}.txt"
+        send = doorbell.command(
+            *("send", "-q", "--backend", "tcp", "--to", f"127.0.0.1:{acceptor.getsockname()[1]}"),
+            *("--heap-size", 1024, "--batch-heaps", HEAPS_PER_BATCH, "--heaps", batches * HEAPS_PER_BATCH),
+        )
+        done = subprocess.run(
+            [strace, "-f", "-c", "-o", summary, *send], capture_output=True, text=True, timeout=120
+        )
+        reader.join()
+    assert done.returncode == 0, done.stderr
+    return parse_summary(summary.read_text())
+
+
+def read_all(acceptor: socket.socket) -> None:
+    connection, _ = acceptor.accept()
+    with connection:
+        while connection.recv(1 << 20):
+            pass
 
 
 def system_calls(doorbell: Doorbell, strace: str, directory: Path, flags: list[str], batches: int) -> Counter[str]:

@@ -1,0 +1,154 @@
+//! TCP to a receiver that reads as little, as late and as long as it likes: the stream is the packets,
+//! byte for byte, wherever calls ended within them.
+
+mod capture;
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use doorbell::backend::Backend;
+use doorbell::backend::tcp::{Tcp, TcpConfig};
+use doorbell::backend::udp::ZeroCopy;
+use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
+use doorbell::region::Layout;
+use doorbell::sender::Sender;
+use doorbell::wire::Flavour;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use self::capture::Capture;
+
+#[derive(Clone, Debug)]
+struct Case {
+    sizes: Vec<usize>,
+    layout: Layout,
+    order: Order,
+    zero_copy: ZeroCopy,
+    /// Heaps of each submission.
+    submissions: Vec<u32>,
+    /// Bytes that the kernel may hold, at either end.
+    buffer: usize,
+    /// What the receiver reads at a time, over and over.
+    reads: Vec<usize>,
+    /// After so many bytes it hangs up.
+    patience: usize,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    (
+        prop::collection::vec(prop_oneof![1_usize..200, 1_usize..40_000], 1..6),
+        select(vec![Layout::Packed, Layout::Split]),
+        select(vec![Order::Serial, Order::RoundRobin]),
+        select(vec![ZeroCopy::Off, ZeroCopy::On]),
+        prop::collection::vec(1_u32..6, 1..6),
+        select(vec![1_usize << 12, 1 << 14, 1 << 17]),
+        prop::collection::vec(prop_oneof![1_usize..100, 1_usize..60_000], 1..5),
+        prop_oneof![3 => Just(usize::MAX), 1 => 0_usize..300_000],
+    )
+        .prop_map(|(sizes, layout, order, zero_copy, submissions, buffer, reads, patience)| {
+            Case {
+                sizes,
+                layout,
+                order,
+                // Where a header is a fragment of its own, tiny buffers stall (docs/tcp.md).
+                zero_copy: if layout == Layout::Packed { zero_copy } else { ZeroCopy::Off },
+                submissions,
+                buffer,
+                reads,
+                patience,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn wherever_a_call_ends_the_stream_goes_on_there(case in cases()) {
+        let (to, receiver) = receive(&case);
+        let config = TcpConfig {
+            send_buffer: Some(case.buffer),
+            zero_copy: case.zero_copy,
+            ..TcpConfig::new(vec![to])
+        };
+        let (submitted, sent, failed) = send(&case, Box::new(Tcp::open(&config).unwrap()));
+        prop_assert_eq!(sent + failed, submitted);
+
+        let capture = Capture::default();
+        let (all, intact, _) = send(&case, capture.backend(&["192.0.2.7:7148"]));
+        prop_assert_eq!(all, intact);
+        let expected = capture.packets().concat();
+        let received = receiver.join().unwrap();
+        if case.patience > expected.len() {
+            prop_assert_eq!((sent, failed), (all, 0));
+            prop_assert!(received == expected, "{} bytes of {}", received.len(), expected.len());
+        } else {
+            // Of a peer that hangs up, nothing is known but what it had read.
+            prop_assert!(expected.starts_with(&received), "{} bytes are others", received.len());
+        }
+    }
+}
+
+/// Heaps submitted, sent and failed.
+fn send(case: &Case, backend: Box<dyn Backend>) -> (u64, u64, u64) {
+    let mut sender = Sender::new(backend);
+    let mut plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(1472)).order(case.order);
+    for &size in &case.sizes {
+        plan = plan.heaps(&HeapSpec::new().payload(0x3300, size), 1);
+    }
+    let plan = Arc::new(plan.build().unwrap());
+    let mut idle = sender.allocate(&plan, case.layout, 2, Vec::new()).unwrap();
+    let (mut submitted, mut sent, mut failed) = (0, 0, 0);
+    for (round, &heaps) in case.submissions.iter().enumerate() {
+        if idle.is_empty() {
+            let completion = sender.wait().unwrap();
+            sent += u64::from(completion.sent());
+            failed += completion.failures.len() as u64;
+            idle.push(completion.batch);
+        }
+        let mut batch = idle.pop().unwrap();
+        let heaps = heaps.min(batch.heaps());
+        for heap in 0..heaps {
+            let bytes = 0..case.sizes[heap as usize];
+            batch.fill(heap, &bytes.map(|at| (at * 7 + round) as u8).collect::<Vec<_>>());
+        }
+        match sender.submit_first(batch, heaps) {
+            Ok(()) => submitted += u64::from(heaps),
+            Err(rejected) => idle.push(*rejected.batch),
+        }
+    }
+    for completion in sender.close(Duration::from_secs(60)) {
+        sent += u64::from(completion.sent());
+        failed += completion.failures.len() as u64;
+    }
+    (submitted, sent, failed)
+}
+
+/// Reads as the case says, and gives back what came.
+fn receive(case: &Case) -> (SocketAddr, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = socket2::SockRef::from(&listener);
+    // Connections inherit it, tcp(7).
+    socket.set_recv_buffer_size(case.buffer).unwrap();
+    let to = listener.local_addr().unwrap();
+    let (reads, patience) = (case.reads.clone(), case.patience);
+    let receiver = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        for (turn, read) in reads.into_iter().cycle().enumerate() {
+            let mut room = vec![0; read.min(patience - received.len())];
+            match stream.read(&mut room) {
+                Ok(some @ 1..) => received.extend_from_slice(&room[..some]),
+                // All of it, or the patience has run out.
+                Ok(0) | Err(_) => break,
+            }
+            if turn % 64 == 0 {
+                thread::yield_now();
+            }
+        }
+        received
+    });
+    (to, receiver)
+}
