@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use doorbell::backend::tcp::{Tcp, TcpConfig};
 use doorbell::backend::udp::{Udp, UdpConfig, ZeroCopy, route_mtu};
 use doorbell::backend::verbs::{CompletionMode, Verbs, VerbsConfig, VerbsRequest};
 use doorbell::backend::{Backend, max_packet_size};
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [backend, to, heap_len, heaps, amount, rest @ ..] = arguments.as_slice() else {
         // `cargo bench` and `cargo test --benches` run it without arguments.
         println!(
-            "usage: cost udp|verbs HOST:PORT HEAP-SIZE HEAPS-PER-BATCH BATCHES|SECONDSs \
+            "usage: cost udp|tcp|verbs HOST:PORT HEAP-SIZE HEAPS-PER-BATCH BATCHES|SECONDSs \
              [packed|split [auto|on|off [PACKET-LIMIT]]]"
         );
         return Ok(());
@@ -57,6 +58,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let plan = plan(config.mtu)?;
             let depth = plan.packets().len() as u32;
             (plan, Box::new(Verbs::open(VerbsConfig { depth, ..config })?))
+        }
+        "tcp" => {
+            let config = TcpConfig { zero_copy, ..TcpConfig::new(vec![to]) };
+            (plan(u32::MAX)?, Box::new(Tcp::open(&config)?))
         }
         _ => {
             let config = UdpConfig { zero_copy, ..UdpConfig::new(vec![to]) };

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """doorbell's TCP beside spead2's, on one machine, in turn, in one run.
 
-    cargo build --release
+    cargo bench --no-run
     python3 -m venv .venv && .venv/bin/pip install -r tests/interop/requirements.txt
     .venv/bin/python benches/tcp.py
 
-Both send batches of 512 KiB of ready-made heaps, two in flight, over loopback to a process that has the kernel
+Both send batches of 512 KiB of ready-made heaps, two in flight and none filled anew (doorbell by
+benches/cost.rs), over loopback to a process that has the kernel
 drop what comes (MSG_TRUNC of tcp(7)) and notes the time from the first byte to the last. spead2's TCP sender
 is that of its wheel: it has no use for UDP_SEGMENT, which the wheel lacks. Medians of GB/s of the stream; the
 ratio is the median of the ratios within each round.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import multiprocessing.connection
 import socket
@@ -36,7 +38,7 @@ Sender = Callable[[int, int, int], None]
 def main() -> None:
     arguments = parse()
     senders: dict[str, Sender] = {
-        "doorbell": doorbell(arguments.doorbell, arguments.packet_size),
+        "doorbell": doorbell(arguments.packet_size),
         "spead2": lambda *rest: asyncio.run(send_by_spead2(*rest, arguments.packet_size)),
     }
     print(f"packets of at most {arguments.packet_size} bytes, medians of {arguments.rounds} rounds, GB/s")
@@ -52,7 +54,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,7 +61,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--packet-size", type=int, default=9000)
     parser.add_argument("--bytes", type=int, default=2 << 30, help="of payload, each time")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--doorbell", type=Path, default=root / "target/release/doorbell")
     return parser.parse_args()
 
 
@@ -86,13 +86,25 @@ def drop(acceptor: socket.socket, result: multiprocessing.connection.Connection)
     result.send((received, time.monotonic() - begin))
 
 
-def doorbell(program: Path, packet_size: int) -> Sender:
+def doorbell(packet_size: int) -> Sender:
+    program = cost()
+
     def send(size: int, heap_size: int, port: int) -> None:
-        command = [program, "send", "-q", "--backend", "tcp", "--to", f"127.0.0.1:{port}"]
-        command += ["--packet-size", packet_size, "--heap-size", heap_size, "--heaps", size // heap_size]
+        heaps = max(1, BATCH_BYTES // heap_size)
+        command = [program, "tcp", f"127.0.0.1:{port}", heap_size, heaps, -(-size // (heaps * heap_size))]
+        command += ["packed", "off", packet_size]
         subprocess.run([str(argument) for argument in command], check=True, capture_output=True)
 
     return send
+
+
+def cost() -> Path:
+    """benches/cost.rs, as cargo says where it has put it."""
+    build = ["cargo", "bench", "--no-run", "--bench", "cost", "--message-format=json"]
+    messages = subprocess.run(build, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = (json.loads(line) for line in messages)
+    ours = (it for it in found if it.get("executable") and it["target"]["name"] == "cost")
+    return Path(next(ours)["executable"])
 
 
 async def send_by_spead2(size: int, heap_size: int, port: int, packet_size: int) -> None:
