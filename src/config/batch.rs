@@ -9,7 +9,7 @@ use super::{BatchOptions, ConfigError, LayoutKind, SendersConfig, StreamConfig};
 #[non_exhaustive]
 pub struct BatchConfig {
     /// Heaps per batch, at least 1; a multiple of the number of destinations unless one batch holds
-    /// the whole stream. `None` while the size of a heap is unknown ([`HeapContent::Npy`], packing): then
+    /// the whole stream. `None` while the size of a heap is unknown ([`HeapContent::Npy`](super::HeapContent::Npy), packing): then
     /// [`BatchConfig::heaps_of`] tells once the file is open.
     pub heaps: Option<u32>,
     /// Batches in flight at once, at least 1.

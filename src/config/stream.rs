@@ -132,7 +132,7 @@ fn one_family(to: &[Endpoint]) -> Result<(), ConfigError> {
 
 impl StreamConfig {
     /// The packet size as a plan takes it, for packets within an MTU of `mtu` bytes of IP.
-    /// [`Config::from_options`] has tried the configured MTU; the interface's is for the caller.
+    /// [`Config::from_options`](super::Config::from_options) has tried the configured MTU; the interface's is for the caller.
     ///
     /// # Errors
     /// The packet size if it is too large, or the MTU if no SPEAD packet fits it.
