@@ -15,7 +15,8 @@ fn figures_are_served_and_logged_and_sighup_ends_the_run_in_order() {
     let mut log = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
     let line = log.find(|line| line.contains("figures are at")).expect("the address is logged");
     let address = line.split("http://").nth(1).unwrap().strip_suffix("/metrics").unwrap();
-    log.find(|line| line.contains("Gb/s on the wire, 0.100 asked for heaps=")).expect("a line of progress");
+    log.find(|line| line.contains("Gb/s on the wire, 0.100 asked for heaps="))
+        .expect("a line of progress");
 
     let (first, second) = (scrape(address, "/metrics"), scrape(address, "/metrics"));
     assert!(first.starts_with("HTTP/1.1 200") && first.contains("openmetrics-text"), "{first}");
