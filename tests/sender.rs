@@ -301,6 +301,16 @@ fn a_batch_may_have_a_rate_of_its_own() {
 }
 
 #[test]
+fn a_post_of_nothing_is_no_burst() {
+    let faults = [Fault::Short(0), Fault::Short(0), Fault::None, Fault::Short(0)];
+    let (mut sender, mut batches) = sender(&Capture::default(), &faults, Order::Serial, 1);
+    sender.submit_at(batches.remove(0), 3, Rate::new(1_000_000_000, 1)).unwrap();
+    assert_eq!(sender.wait().unwrap().sent(), 3);
+    // Between the seven packets of the batch.
+    assert_eq!(sender.jitter().total(), 6);
+}
+
+#[test]
 fn what_is_not_accepted_comes_back_as_it_was() {
     let capture = Capture::default();
     let (mut other, mut foreign) = sender(&Capture::default(), &[], Order::Serial, 1);

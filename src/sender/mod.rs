@@ -350,7 +350,8 @@ impl Sender {
                 entry.posted(posted);
                 self.outstanding += posted;
                 let end = packets.start + posted;
-                if let Some((rate, now)) = burst {
+                // A backend that has no room takes nothing, which is no burst.
+                if let Some((rate, now)) = burst.filter(|_| posted > 0) {
                     let bytes = entry.counted(packets.start..end, rate.counts, self.caps.overhead);
                     self.pacing.spend(now, bytes);
                 }
