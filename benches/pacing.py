@@ -47,7 +47,11 @@ class Outcome:
 def main() -> None:
     arguments = parse()
     enter_network()
-    senders = {"doorbell": doorbell(arguments.doorbell), "spead2": spead2(arguments.spead2_sender)}
+    senders = {"doorbell": doorbell(arguments.doorbell)}
+    if arguments.spead2_sender.exists():
+        senders["spead2"] = spead2(arguments.spead2_sender)
+    else:
+        print(f"left out  spead2: there is no {arguments.spead2_sender} (benches/spead2/build.sh)")
     heading = f"{'':>10} " + " ".join(f"{name:^39}" for name in senders)
     columns = " ".join(f"{'achieved %':>10} {'off line us':>12} {'jitter us':>10} {'CPU':>4}" for _ in senders)
     print(heading, f"{'rate':>10} {columns}", sep="\n")

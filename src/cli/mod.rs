@@ -20,6 +20,7 @@ mod listener;
 mod manual;
 mod monitor;
 mod nic;
+mod pacing;
 mod pipe;
 mod plan;
 mod progress;

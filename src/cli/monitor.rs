@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tiny_http::{Header, Response, Server};
 
 use super::exit::Failure;
+use super::pacing::gbit_per_s;
 
 /// What is known of a stream at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -193,11 +194,6 @@ fn serve(server: &Server, registry: &Registry) {
         // Whoever asked may have gone.
         let _ = request.respond(response);
     }
-}
-
-/// In units of a thousand million bits per second.
-pub fn gbit_per_s(rate: Rate) -> f64 {
-    rate.bits_per_second as f64 * 1e-9
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -16,7 +16,7 @@ use super::nic::DeviceCounters;
 use super::plural;
 
 /// What became of a stream. Serialised, it is the last line of `send --json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Which backend sent.
     pub backend: &'static str,

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use doorbell::backend::OpenError;
 use doorbell::backend::backlog::Backlog;
 use doorbell::backend::gate::Gate;
-use doorbell::config::{BackendChoice, PacingMode};
+use doorbell::config::BackendChoice;
 use doorbell::pacer::Counted;
 use doorbell::plan::Plan;
 use doorbell::receive::Receiver;
@@ -17,7 +16,6 @@ use doorbell::region::{Batch, Layout, Region};
 use doorbell::sender::{Completion, Sender};
 use doorbell::source::{FRAME_NUMBER_ITEM, Filled, SourceError, TIMESTAMP_ITEM};
 use indicatif::HumanBytes;
-use nix::sys::prctl::set_timerslack;
 
 use super::args::SendArguments;
 use super::descriptors::DescriptorClock;
@@ -26,8 +24,9 @@ use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::frame_clock::FrameClock;
 use super::jitter::Jitter;
 use super::listener::Listener;
-use super::monitor::{Figures, Monitor, gbit_per_s};
+use super::monitor::{Figures, Monitor};
 use super::nic::Nic;
+use super::pacing::{gbit_per_s, pace};
 use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
@@ -83,27 +82,6 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::from(HEAPS_FAILED)
     })
-}
-
-/// Has the hardware keep to the rate if it can and may, else the sender. Returns which.
-fn pace(sender: &mut Sender, stream: &Stream) -> Result<&'static str, Failure> {
-    let pacing = &stream.config.pacing;
-    let Some(rate) = pacing.rate else { return Ok("none") };
-    // Sleeps of this thread may be late by 50 us otherwise (prctl(2)).
-    let _ = set_timerslack(1);
-    sender.min_sleep(pacing.min_sleep);
-    if pacing.mode != PacingMode::Software && sender.pace_in_hardware(rate)? {
-        return Ok("hardware");
-    }
-    if pacing.mode == PacingMode::Hardware {
-        return Err(Failure::Open(OpenError::new(
-            "pace by hardware",
-            stream.way.backend(),
-            "it does not keep to this rate; see `doorbell devices`, or use --pacing software",
-        )));
-    }
-    sender.pace(Some(rate));
-    Ok("software")
 }
 
 fn announce(stream: &Stream, embedded: bool) {
@@ -179,39 +157,16 @@ impl Run {
         let report = Report {
             backend: stream.way.backend(),
             reason: stream.way.reason.clone(),
-            heaps: 0,
-            heaps_failed: 0,
-            heaps_unsubmitted: 0,
-            payload_bytes: 0,
-            wire_bytes: 0,
-            packets: 0,
             packet_size: packets.map(|packet| packet.len()).max().unwrap_or(0),
-            doorbells: 0,
-            seconds: 0.0,
-            payload_gbit_per_s: 0.0,
-            user_seconds: 0.0,
-            system_seconds: 0.0,
             pacing,
             asked_gbit_per_s: stream.config.pacing.rate.map(gbit_per_s),
             rate_counts: stream.config.pacing.rate.map(|rate| match rate.counts {
                 Counted::Wire => "wire",
                 Counted::Payload => "payload",
             }),
-            jitter: None,
-            wire_gbit_per_s: 0.0,
             pinned_bytes,
             pages: region.memory().pages().to_string(),
-            loss: None,
-            gso_segments_per_message: 0.0,
-            gso_refused: 0,
-            zerocopy_messages: 0,
-            zerocopy_copied: 0,
-            waits: 0,
-            unacknowledged_bytes: None,
-            reconnects: None,
-            destinations: Vec::new(),
-            device: None,
-            received: None,
+            ..Report::default()
         };
         let progress = Progress::new(stream.heaps, stream.source.heap_len() as u64, quiet);
         let start_with_data =

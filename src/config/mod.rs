@@ -65,10 +65,10 @@ pub use heap::{HeapConfig, HeapContent};
 pub use interface::Interface;
 pub use item::{Item, ItemSpec};
 pub use options::{
-    BackendOptions, BatchOptions, HeapOptions, MonitorOptions, Options, PacingOptions,
-    SourceOptions, StreamOptions,
+    BackendOptions, BatchOptions, HeapOptions, MonitorOptions, Options, SourceOptions,
+    StreamOptions,
 };
-pub use pacing::PacingConfig;
+pub use pacing::{PacingConfig, PacingOptions};
 pub use pack::{PackConfig, PackRange};
 pub use packet_size::PacketSize;
 pub use senders::{Rank, SendersConfig, SendersOptions, ShareKind};

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{choice, number, text, texts};
 use super::{
-    BackendKind, CompletionKind, ConstantItem, DescriptorPlacement, Endpoint, Every, FrameRate,
-    Interface, ItemSpec, LayoutKind, PacingMode, PackRange, PacketSize, QueuePairKind, Rate, Ratio,
-    Repeat, SendersOptions, Size, SourceKind, Span,
+    BackendKind, CompletionKind, ConstantItem, DescriptorPlacement, Endpoint, Every, Interface,
+    ItemSpec, LayoutKind, PacingOptions, PackRange, PacketSize, QueuePairKind, Repeat,
+    SendersOptions, Size, SourceKind, Span,
 };
 use crate::backend::udp::ZeroCopy;
-use crate::pacer::Counted;
 use crate::plan::Order;
 use crate::source::PackFormat;
 use crate::wire::Flavour;
@@ -271,71 +270,6 @@ pub struct BatchOptions {
     pub layout: Option<LayoutKind>,
 }
 
-/// The section `[pacing]`.
-#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
-#[command(next_help_heading = "Pacing")]
-#[serde(default, deny_unknown_fields)]
-pub struct PacingOptions {
-    /// Rate, such as 10Gb/s or 1.25GB/s [default: as fast as it goes]
-    #[arg(id = "pacing.rate", long = "rate", value_name = "RATE")]
-    #[serde(with = "text")]
-    pub rate: Option<Rate>,
-
-    /// Which bytes count towards the rate: all on the wire, or the payload of heaps [default: wire]
-    #[arg(
-        id = "pacing.rate_counts",
-        long = "rate-counts",
-        value_name = "wire|payload",
-        hide_possible_values = true
-    )]
-    #[serde(with = "choice")]
-    pub rate_counts: Option<Counted>,
-
-    /// Most that may go at once while keeping to the rate, but at least one packet [default: what takes 1 ms, up
-    /// to 64KiB]
-    #[arg(id = "pacing.burst", long = "burst", value_name = "SIZE")]
-    #[serde(with = "text")]
-    pub burst: Option<Size>,
-
-    /// How much faster than the rate a stream that has fallen behind may go; 1 is never [default: 1.05]
-    #[arg(id = "pacing.burst_rate_ratio", long = "burst-rate-ratio", value_name = "RATIO")]
-    #[serde(with = "text")]
-    pub burst_rate_ratio: Option<Ratio>,
-
-    /// Shortest pause between bursts to sleep in: the end of longer ones, and shorter ones, are waited for on
-    /// the CPU, which is more exact [default: 100]
-    #[arg(id = "pacing.min_sleep_us", long = "min-sleep-us", value_name = "US")]
-    #[serde(deserialize_with = "number")]
-    pub min_sleep_us: Option<u32>,
-
-    /// Who keeps to the rate [default: auto, the hardware where it can]
-    #[arg(
-        id = "pacing.mode",
-        long = "pacing",
-        value_name = "auto|software|hardware|none",
-        hide_possible_values = true
-    )]
-    #[serde(with = "choice")]
-    pub mode: Option<PacingMode>,
-
-    /// Heaps a second, for each destination, such as 60, 29.97 or 30000/1001: one is sent when it is due
-    /// [default: as fast as it goes]
-    #[arg(id = "pacing.frame_rate", long = "frame-rate", value_name = "HZ")]
-    #[serde(with = "text")]
-    pub frame_rate: Option<FrameRate>,
-
-    /// Wait while receivers' sockets, on this machine, are full, so that UDP loses nothing [default: false]
-    #[arg(
-        id = "pacing.hold_back",
-        long = "hold-back",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
-    pub hold_back: Option<bool>,
-}
-
 /// The section `[backend]`.
 #[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[command(next_help_heading = "Backend")]
@@ -439,16 +373,7 @@ impl Options {
                 in_flight: self.batch.in_flight.or(other.batch.in_flight),
                 layout: self.batch.layout.or(other.batch.layout),
             },
-            pacing: PacingOptions {
-                rate: self.pacing.rate.or(other.pacing.rate),
-                rate_counts: self.pacing.rate_counts.or(other.pacing.rate_counts),
-                burst: self.pacing.burst.or(other.pacing.burst),
-                burst_rate_ratio: self.pacing.burst_rate_ratio.or(other.pacing.burst_rate_ratio),
-                min_sleep_us: self.pacing.min_sleep_us.or(other.pacing.min_sleep_us),
-                mode: self.pacing.mode.or(other.pacing.mode),
-                frame_rate: self.pacing.frame_rate.or(other.pacing.frame_rate),
-                hold_back: self.pacing.hold_back.or(other.pacing.hold_back),
-            },
+            pacing: self.pacing.or(other.pacing),
             backend: self.backend.or(other.backend),
             senders: self.senders.or(other.senders),
             item: if self.item.is_empty() { other.item } else { self.item },

@@ -2,9 +2,94 @@
 
 use std::time::Duration;
 
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
 use super::keys::{BURST, BURST_RATE_RATIO, PACING, RATE, RATE_COUNTS};
-use super::{ConfigError, FrameRate, PacingMode, PacingOptions, Rate, Size};
+use super::value::{choice, number, text};
+use super::{ConfigError, FrameRate, PacingMode, Rate, Ratio, Size};
 use crate::pacer::{self, Counted};
+use crate::sender::MIN_SLEEP;
+
+/// The section `[pacing]`.
+#[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[command(next_help_heading = "Pacing")]
+#[serde(default, deny_unknown_fields)]
+pub struct PacingOptions {
+    /// Rate, such as 10Gb/s or 1.25GB/s [default: as fast as it goes]
+    #[arg(id = "pacing.rate", long = "rate", value_name = "RATE")]
+    #[serde(with = "text")]
+    pub rate: Option<Rate>,
+
+    /// Which bytes count towards the rate: all on the wire, or the payload of heaps [default: wire]
+    #[arg(
+        id = "pacing.rate_counts",
+        long = "rate-counts",
+        value_name = "wire|payload",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub rate_counts: Option<Counted>,
+
+    /// Most that may go at once while keeping to the rate, but at least one packet [default: what takes 1 ms, up
+    /// to 64KiB]
+    #[arg(id = "pacing.burst", long = "burst", value_name = "SIZE")]
+    #[serde(with = "text")]
+    pub burst: Option<Size>,
+
+    /// How much faster than the rate a stream that has fallen behind may go; 1 is never [default: 1.05]
+    #[arg(id = "pacing.burst_rate_ratio", long = "burst-rate-ratio", value_name = "RATIO")]
+    #[serde(with = "text")]
+    pub burst_rate_ratio: Option<Ratio>,
+
+    /// Shortest pause between bursts to sleep in: the end of longer ones, and shorter ones, are waited for on
+    /// the CPU, which is more exact [default: 100]
+    #[arg(id = "pacing.min_sleep_us", long = "min-sleep-us", value_name = "MICROSECONDS")]
+    #[serde(deserialize_with = "number")]
+    pub min_sleep_us: Option<u32>,
+
+    /// Who keeps to the rate [default: auto, the hardware where it can]
+    #[arg(
+        id = "pacing.mode",
+        long = "pacing",
+        value_name = "auto|software|hardware|none",
+        hide_possible_values = true
+    )]
+    #[serde(with = "choice")]
+    pub mode: Option<PacingMode>,
+
+    /// Heaps a second, for each destination, such as 60, 29.97 or 30000/1001: one is sent when it is due
+    /// [default: as fast as it goes]
+    #[arg(id = "pacing.frame_rate", long = "frame-rate", value_name = "HZ")]
+    #[serde(with = "text")]
+    pub frame_rate: Option<FrameRate>,
+
+    /// Wait while receivers' sockets, on this machine, are full, so that UDP loses nothing [default: false]
+    #[arg(
+        id = "pacing.hold_back",
+        long = "hold-back",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub hold_back: Option<bool>,
+}
+
+impl PacingOptions {
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            rate: self.rate.or(other.rate),
+            rate_counts: self.rate_counts.or(other.rate_counts),
+            burst: self.burst.or(other.burst),
+            burst_rate_ratio: self.burst_rate_ratio.or(other.burst_rate_ratio),
+            min_sleep_us: self.min_sleep_us.or(other.min_sleep_us),
+            mode: self.mode.or(other.mode),
+            frame_rate: self.frame_rate.or(other.frame_rate),
+            hold_back: self.hold_back.or(other.hold_back),
+        }
+    }
+}
 
 /// How fast packets go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +153,9 @@ pub(super) fn pacing(options: &PacingOptions) -> Result<PacingConfig, ConfigErro
     Ok(PacingConfig {
         rate: rate.transpose()?,
         mode,
-        min_sleep: Duration::from_micros(options.min_sleep_us.unwrap_or(MIN_SLEEP_US).into()),
+        min_sleep: options
+            .min_sleep_us
+            .map_or(MIN_SLEEP, |pause| Duration::from_micros(pause.into())),
         frame_rate: options.frame_rate.clone(),
         hold_back: options.hold_back.unwrap_or_default(),
     })
@@ -88,5 +175,3 @@ fn burst(given: Option<Size>, rate: Rate) -> Result<u32, ConfigError> {
 
 /// What spead2 takes, and as much as segmentation offload takes at once.
 const LARGEST_BURST: Size = Size::from_bytes(64 << 10);
-/// Longer than the usual timer slack and a wake-up together.
-const MIN_SLEEP_US: u32 = 100;

@@ -15,6 +15,7 @@ pub use substreams::Substreams;
 use thiserror::Error;
 
 use self::completion::Entry;
+pub(crate) use self::pacing::MIN_SLEEP;
 use self::pacing::Pacing;
 use crate::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::histogram::Histogram;

@@ -79,4 +79,4 @@ impl Pacing {
 }
 
 /// Longer than the usual timer slack and a wake-up together.
-const MIN_SLEEP: Duration = Duration::from_micros(100);
+pub(crate) const MIN_SLEEP: Duration = Duration::from_micros(100);

@@ -4,9 +4,10 @@ use std::fmt::{self, Write};
 
 use thiserror::Error;
 
+use super::item;
 use super::literal::Literal;
 use super::spead::{
-    Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketHeader, ParseError, item,
+    Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketHeader, ParseError,
 };
 
 /// A descriptor, which travels as a complete SPEAD packet inside a heap.

@@ -9,6 +9,7 @@ pub mod ethernet;
 pub mod frame;
 pub mod ipv4;
 pub mod ipv6;
+pub mod item;
 mod literal;
 mod spead;
 pub mod udp;
@@ -18,5 +19,5 @@ pub(crate) use literal::Literal;
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,
-    PacketHead, PacketHeader, ParseError, StreamControl, item,
+    PacketHead, PacketHeader, ParseError, StreamControl,
 };

@@ -123,7 +123,7 @@ modules=(rdma_rxe ib_uverbs rdma_ucm ib_umad crc32_generic crc32-pclmul
 # name and renamed when complete.
 
 tag() { echo "$*" | sha256sum | cut -c1-10; }
-guest=guest-$(tag "${guest_pkgs[*]}")
+guest=guest-$(tag tree "${guest_pkgs[*]}")
 kernel=kernel-$(tag "$kernel_pkg" "$kernel_deb" "${modules[*]}")
 
 # missing NAME: is there still this directory to make?  If so, $tmp is empty.
@@ -167,16 +167,16 @@ unpack() {
 pack() { (cd "$1" && find . | sort | "$2" cpio -o -H newc 2> /dev/null); }
 
 make_qemu() {
-    missing qemu || return 0
+    missing emulator || return 0
     fetch "$tmp/debs" qemu-system-x86
-    unpack "$tmp/debs" "$tmp/root"
+    unpack "$tmp/debs" "$tmp/tree"
     rm -r "$tmp/debs"
-    complete qemu
+    complete emulator
 }
 
 make_guest() {
     missing "$guest" || return 0
-    local root=$tmp/root f
+    local root=$tmp/tree f
     fetch "$tmp/debs" "${guest_pkgs[@]}"
     unpack "$tmp/debs" "$root"
     rm -r "$tmp/debs"
@@ -201,7 +201,7 @@ make_guest() {
 
 # kmod PROGRAM ARG...: run depmod and so on from the guest's packages.
 kmod() {
-    local root=$cache/$guest/root prog=$1; shift
+    local root=$cache/$guest/tree prog=$1; shift
     "$root/lib64/ld-linux-x86-64.so.2" --argv0 "$prog" \
         --library-path "$root/usr/lib/x86_64-linux-gnu" "$root/bin/kmod" "$@"
 }
@@ -229,7 +229,7 @@ extract_vmlinux() {  # FROM TO
 
 make_kernel() {
     missing "$kernel" || return 0
-    local root=$tmp/root keep=$tmp/keep ver from to m
+    local root=$tmp/tree keep=$tmp/keep ver from to m
     mkdir "$tmp/debs"
     if [ -n "$kernel_deb" ]; then
         cp "$kernel_deb" "$tmp/debs/"
@@ -264,7 +264,7 @@ make_kernel() {
     cp "$from"/modules.{order,builtin,builtin.modinfo} "$to/"
     kmod depmod -b "$keep" "$ver"
     rm "$keep/lib"
-    pack "$keep" "$cache/$guest/root/bin/busybox" > "$tmp/initrd"
+    pack "$keep" "$cache/$guest/tree/bin/busybox" > "$tmp/initrd"
     rm -r "$root" "$keep" "$tmp/debs"
     complete "$kernel"
 }
@@ -290,13 +290,13 @@ trap 'exit 125' INT TERM HUP
 
 # What differs from run to run goes into a small archive of its own; the kernel
 # unpacks one after the other.
-mkdir -p "$run/root/etc" "$run/root/payload"
+mkdir -p "$run/tree/etc" "$run/tree/payload"
 for f in ${files[@]+"${files[@]}"}; do
     [ ! -d "$f" ] || f=$f/.
-    cp -aL "$f" "$run/root/payload/"
+    cp -aL "$f" "$run/tree/payload/"
 done
 
-cat > "$run/root/etc/vm.conf" <<CONF
+cat > "$run/tree/etc/vm.conf" <<CONF
 VM_NET=$net
 VM_MTU=$mtu
 VM_HUGE=$huge
@@ -310,11 +310,11 @@ quote() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
         printf 'export %s=' "${e%%=*}"; quote "${e#*=}"; echo
     done
     for a in "$@"; do quote "$a"; done; echo
-} > "$run/root/etc/vm.cmd"
+} > "$run/tree/etc/vm.cmd"
 
 # The guest's process 1.  There are three serial ports: ttyS0 for the kernel
 # log, ttyS1 for what COMMAND prints, ttyS2 for its exit status.
-cat > "$run/root/init" <<'INIT'
+cat > "$run/tree/init" <<'INIT'
 #!/bin/dash
 export PATH=/payload:/usr/sbin:/usr/bin LD_LIBRARY_PATH=/payload HOME=/root
 mount -t proc proc /proc
@@ -402,11 +402,11 @@ cd /payload
 sh /etc/vm.cmd < /dev/null > /dev/ttyS1 2>&1
 finish $?
 INIT
-chmod +x "$run/root/init"
+chmod +x "$run/tree/init"
 
 {
     cat "$cache/$guest/initrd" "$cache/$kernel/initrd"
-    pack "$run/root" "$cache/$guest/root/bin/busybox"
+    pack "$run/tree" "$cache/$guest/tree/bin/busybox"
 } > "$run/initrd"
 
 # Kernel command line:
@@ -416,7 +416,7 @@ chmod +x "$run/root/init"
 cmdline="console=ttyS0 quiet tsc=reliable oops=panic panic=-1 mitigations=off
          lsm= cryptomgr.notests $append"
 
-root=$cache/qemu/root
+root=$cache/emulator/tree
 lib=$root/usr/lib/x86_64-linux-gnu
 qemu=("$root/lib64/ld-linux-x86-64.so.2" --library-path "$lib"
       "$root/usr/bin/qemu-system-x86_64"
