@@ -1,4 +1,4 @@
-//! libibverbs, as the published `ibverbs` finds it through our own `ibverbs-sys`.
+//! libibverbs, as the published `ibverbs` finds it through `ibverbs-dl`.
 
 use std::io::ErrorKind;
 
@@ -9,7 +9,7 @@ fn a_machine_without_rdma_is_told_politely() {
         Ok(devices) => assert!(devices.iter().all(|device| device.name().is_some())),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
     }
-    if let Err(error) = ibverbs_sys::load() {
+    if let Err(error) = ibverbs_dl::load() {
         assert!(error.to_string().contains("libibverbs.so.1"), "{error}");
     }
 }

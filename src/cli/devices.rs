@@ -1,6 +1,7 @@
 //! `doorbell devices`.
 
 mod device;
+mod guids;
 mod interface;
 mod obstacle;
 mod process;
@@ -15,6 +16,7 @@ use doorbell::backend::verbs::device::{LinkLayer, RawPackets, RdmaDevice, RdmaPo
 use serde::Serialize;
 
 use self::device::Device;
+use self::guids::Guids;
 use self::interface::NetworkInterface;
 use self::obstacle::Obstacle;
 use self::process::Process;
@@ -75,11 +77,12 @@ impl Survey {
             .collect();
         let process = Process::this();
         let unavailable = found.as_ref().err();
+        let guids = Guids::read();
         Self {
             rdma_devices: devices
                 .iter()
                 .zip(&raw_packets)
-                .map(|(device, raw_packets)| Device::describe(device, raw_packets))
+                .map(|(device, raw_packets)| Device::describe(device, raw_packets, &guids))
                 .collect(),
             udp: Udp {
                 works: true,

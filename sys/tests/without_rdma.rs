@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 
-use ibverbs_sys::{
+use ibverbs_dl::{
     ibv_free_device_list, ibv_get_device_list, ibv_wc_status, ibv_wc_status_str, load,
 };
 

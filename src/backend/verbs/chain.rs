@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 use super::queue_address::QueueAddress;
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 use super::context::AsyncEvent;
 use super::registered::identify;

@@ -7,9 +7,10 @@ use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::device_list::DeviceList;
 use super::error::{non_null, zero};
 
 /// A device that is open, with a protection domain. Shared by all that is made on it, and closed
@@ -79,39 +80,29 @@ impl DeviceCaps {
 impl Context {
     /// Opens a device by its name, such as `mlx5_0`.
     pub(super) fn open(name: &str) -> io::Result<Arc<Self>> {
-        let mut count = 0;
-        // SAFETY: `count` is valid for the call.
-        let list = non_null(unsafe { sys::ibv_get_device_list(&mut count) })?;
-        let opened = (0..count.max(0) as usize)
-            // SAFETY: the list has `count` devices, valid until it is freed.
-            .map(|index| unsafe { *list.add(index) })
-            // SAFETY: a device of the list; its name is a string as long as the device is.
-            .find(|&device| unsafe { device_name(device) } == Some(name))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such device"))
-            // SAFETY: a device of the list.
-            .and_then(|device| non_null(unsafe { sys::ibv_open_device(device) }));
-        // SAFETY: freed once. An open context keeps its device (ibv_get_device_list(3)).
-        unsafe { sys::ibv_free_device_list(list) };
-        let context = opened?;
+        let context = DeviceList::query()?
+            .iter()
+            .find(|device| device.name() == Some(name))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such device"))?
+            .open()?;
         // SAFETY: the context is open, and so is its file descriptor.
-        let events = unsafe { BorrowedFd::borrow_raw((*context).async_fd) };
+        let events = unsafe { BorrowedFd::borrow_raw(context.as_ref().async_fd) };
         // ibv_get_async_event(3) blocks unless this says that it does not.
         if let Err(errno) = fcntl(events, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
             // SAFETY: opened above, and nothing was made on it.
-            unsafe { sys::ibv_close_device(context) };
+            unsafe { sys::ibv_close_device(context.as_ptr()) };
             return Err(errno.into());
         }
         // SAFETY: the context is open.
-        match non_null(unsafe { sys::ibv_alloc_pd(context) }) {
+        match non_null(unsafe { sys::ibv_alloc_pd(context.as_ptr()) }) {
             Ok(domain) => Ok(Arc::new(Self {
-                // SAFETY: both were found not to be null.
-                context: unsafe { NonNull::new_unchecked(context) },
-                // SAFETY: likewise.
+                context,
+                // SAFETY: not null.
                 domain: unsafe { NonNull::new_unchecked(domain) },
             })),
             Err(error) => {
                 // SAFETY: opened above, and nothing was made on it.
-                unsafe { sys::ibv_close_device(context) };
+                unsafe { sys::ibv_close_device(context.as_ptr()) };
                 Err(error)
             }
         }
@@ -189,16 +180,4 @@ impl Drop for Context {
             tracing::warn!(%error, "a device could not be closed");
         }
     }
-}
-
-/// A device's name.
-///
-/// # Safety
-///
-/// The device is one of a list that was not freed; the name is not used after that is.
-pub(super) unsafe fn device_name<'a>(device: *mut sys::ibv_device) -> Option<&'a str> {
-    // SAFETY: the caller's.
-    let name = unsafe { sys::ibv_get_device_name(device) };
-    // SAFETY: a string or null, valid as long as the device.
-    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }).and_then(|name| name.to_str().ok())
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 use super::context::Context;
 use super::device::{LinkLayer, RdmaDevice};

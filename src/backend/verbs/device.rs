@@ -6,7 +6,7 @@ mod unavailable;
 
 use std::io;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 pub(super) use self::port::mtu;
 pub use self::port::{LinkLayer, PortState, RdmaPort};
@@ -15,6 +15,7 @@ pub use self::unavailable::Unavailable;
 use self::sysfs::Sysfs;
 use super::DeviceCaps;
 use super::context::Context;
+use super::device_list::DeviceList;
 use super::error::zero;
 use super::queue::{QueueKind, QueuePair};
 use crate::backend::interface::Interface;
@@ -24,8 +25,6 @@ use crate::backend::interface::Interface;
 pub struct RdmaDevice {
     /// Name: `mlx5_0`.
     pub name: String,
-    /// Globally unique identifier; 0 if it has none.
-    pub guid: u64,
     /// Address on the PCI bus, such as `0000:3b:00.0`, if it is on one.
     pub pci: Option<String>,
     /// NUMA node that it is attached to, if the kernel knows.
@@ -60,17 +59,14 @@ impl RdmaDevice {
     pub fn all() -> Result<Vec<Self>, Unavailable> {
         sys::load().map_err(|error| Unavailable::NoLibrary(error.to_string()))?;
         let sysfs = Sysfs::default();
-        let list = ibverbs::devices().map_err(|error| match error.raw_os_error() {
+        let list = DeviceList::query().map_err(|error| match error.raw_os_error() {
             Some(libc::ENOSYS) => Unavailable::NoKernelSupport,
             _ => Unavailable::Os(error),
         })?;
         // Without them, no port is tied to any.
         let interfaces = Interface::all().unwrap_or_default();
         let described = list.iter().filter_map(|device| {
-            let name = device.name()?.to_string_lossy().into_owned();
-            // ibverbs takes the GUID, which libibverbs has in network order, for the host's.
-            let guid = device.guid().map_or(0, |guid| u64::from_be(guid.into()));
-            Some(Self::describe(name, guid, &sysfs, &interfaces))
+            Some(Self::describe(device.name()?.to_owned(), &sysfs, &interfaces))
         });
         let devices: Vec<Self> = described.collect();
         let known = sysfs.devices();
@@ -81,7 +77,7 @@ impl RdmaDevice {
         }
     }
 
-    fn describe(name: String, guid: u64, sysfs: &Sysfs, interfaces: &[Interface]) -> Self {
+    fn describe(name: String, sysfs: &Sysfs, interfaces: &[Interface]) -> Self {
         let opened = Context::open(&name).and_then(|context| {
             let ports = (1..=ports(&context)?)
                 .filter_map(|number| RdmaPort::query(&context, number))
@@ -106,7 +102,7 @@ impl RdmaDevice {
             port.interfaces = names;
         }
         let (pci, numa_node) = (sysfs.pci(&name), sysfs.numa_node(&name));
-        Self { name, guid, pci, numa_node, caps, ports }
+        Self { name, pci, numa_node, caps, ports }
     }
 
     /// The device and the port that an interface is the other face of; of several, one that is up.
@@ -169,7 +165,7 @@ mod tests {
 
     fn device(name: &str, ports: Vec<RdmaPort>) -> RdmaDevice {
         let caps = Ok(DeviceCaps::default());
-        RdmaDevice { name: name.into(), guid: 1, pci: None, numa_node: None, caps, ports }
+        RdmaDevice { name: name.into(), pci: None, numa_node: None, caps, ports }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{CStr, c_int};
 use std::io;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 /// For verbs that return null and set errno: `ibv_open_device(3)`, `ibv_alloc_pd(3)`.
 pub(super) fn non_null<T>(pointer: *mut T) -> io::Result<*mut T> {

@@ -6,7 +6,7 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 use super::context::Context;
 use super::error::{non_null, zero};

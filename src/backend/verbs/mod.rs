@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod datagram;
 pub mod device;
+mod device_list;
 mod error;
 mod memory;
 mod presence;
@@ -27,7 +28,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 pub use self::config::{CompletionMode, Flows, VerbsConfig};
 use self::context::Context;
@@ -366,11 +367,6 @@ unsafe impl Backend for Verbs {
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SendError {
     move |error| SendError::Os { call, errno: error.raw_os_error().unwrap_or(0) }
 }
-
-// A lost `[patch.crates-io]` fails to compile here: upstream has no `load`, and types of two versions of
-// ibverbs-sys are not equal.
-const _: fn() -> Result<(), sys::LoadError> = sys::load;
-const _: fn(ibverbs::ibv_access_flags) -> sys::ibv_access_flags = |flags| flags;
 
 /// Completions taken off the queue at once.
 const COMPLETIONS: usize = 16;

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::context::Context;

@@ -8,7 +8,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 use socket2::{InterfaceIndexOrAddress, SockRef};
 
 use super::context::{AsyncEvent, Context};

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 use super::chain::Chain;
 use super::context::Context;

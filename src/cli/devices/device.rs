@@ -6,6 +6,8 @@ use std::net::Ipv6Addr;
 use doorbell::backend::verbs::device::{RawPackets, RdmaDevice, RdmaPort};
 use serde::Serialize;
 
+use super::guids::Guids;
+
 /// An RDMA device.
 #[derive(Debug, Serialize)]
 pub struct Device {
@@ -49,8 +51,7 @@ pub struct Port {
 
 impl Device {
     /// Describes a device, with what was found of raw packets on each port.
-    pub fn describe(device: &RdmaDevice, raw_packets: &[RawPackets]) -> Self {
-        let groups = device.guid.to_be_bytes();
+    pub fn describe(device: &RdmaDevice, raw_packets: &[RawPackets], guids: &Guids) -> Self {
         let capabilities = device.caps.as_ref().ok().map(|caps| Capabilities {
             firmware: caps.firmware.clone(),
             checksum_offload: caps.checksum_offload,
@@ -61,12 +62,7 @@ impl Device {
         });
         Self {
             name: device.name.clone(),
-            // As ibv_devinfo writes it.
-            guid: groups
-                .chunks(2)
-                .map(|group| format!("{:02x}{:02x}", group[0], group[1]))
-                .collect::<Vec<_>>()
-                .join(":"),
+            guid: guids.of_device(&device.name),
             pci: device.pci.clone(),
             numa_node: device.numa_node,
             capabilities,

@@ -194,7 +194,6 @@ mod tests {
     fn device(port: RdmaPort) -> RdmaDevice {
         RdmaDevice {
             name: "mlx5_0".into(),
-            guid: 0,
             pci: None,
             numa_node: None,
             caps: Ok(DeviceCaps::default()),

@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ibverbs_sys::{ibv_comp_channel, ibv_context, ibv_cq, ibv_wc, ibv_wc_status};
+use ibverbs_dl::{ibv_comp_channel, ibv_context, ibv_cq, ibv_wc, ibv_wc_status};
 
 use crate::acknowledgement::Acknowledgement;
 use crate::context::Adapter;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ibverbs_sys::{
+use ibverbs_dl::{
     IBV_ATOMIC_NONE, IBV_RAW_PACKET_CAP_IP_CSUM, ibv_async_event, ibv_context, ibv_context_ops,
     ibv_device, ibv_device_attr, ibv_device_attr_ex, ibv_packet_pacing_caps,
     ibv_query_device_ex_input, verbs_context,
@@ -222,7 +222,7 @@ unsafe extern "C" fn query_device_ex(
         packet_pacing_caps: rates.map_or_else(Default::default, |rates| ibv_packet_pacing_caps {
             qp_rate_limit_min: *rates.start(),
             qp_rate_limit_max: *rates.end(),
-            supported_qpts: 1 << ibverbs_sys::ibv_qp_type::IBV_QPT_RAW_PACKET,
+            supported_qpts: 1 << ibverbs_dl::ibv_qp_type::IBV_QPT_RAW_PACKET,
         }),
         phys_port_cnt_ex: 1,
         ..ibv_device_attr_ex::default()

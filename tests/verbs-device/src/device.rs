@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 use std::sync::OnceLock;
 
-use ibverbs_sys::{IBV_NODE_CA, IBV_TRANSPORT_IB, ibv_device};
+use ibverbs_dl::{IBV_NODE_CA, IBV_TRANSPORT_IB, ibv_device};
 
 use crate::errno;
 use crate::interface::Interface;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ibverbs_sys::ibv_wc_status;
+use ibverbs_dl::ibv_wc_status;
 
 /// The faults of `VERBS_DEVICE_FAULT`. Requests and posts are counted from 1, over a context.
 #[derive(Default)]

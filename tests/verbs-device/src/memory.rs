@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ibverbs_sys::{ibv_access_flags, ibv_context, ibv_mr, ibv_pd, ibv_sge};
+use ibverbs_dl::{ibv_access_flags, ibv_context, ibv_mr, ibv_pd, ibv_sge};
 
 use crate::context::Adapter;
 use crate::counters::Counter;

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ibverbs_sys::{
+use ibverbs_dl::{
     ibv_context, ibv_pd, ibv_qp, ibv_qp_attr, ibv_qp_attr_mask, ibv_qp_cap, ibv_qp_init_attr,
     ibv_qp_init_attr_ex, ibv_qp_rate_limit_attr, ibv_qp_state, ibv_qp_type, ibv_recv_wr,
     ibv_send_wr,
@@ -54,7 +54,7 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
 ) -> *mut ibv_qp {
     // SAFETY: the caller's; the extended attributes begin with the plain ones.
     unsafe {
-        if (*attr).comp_mask != ibverbs_sys::IBV_QP_INIT_ATTR_PD {
+        if (*attr).comp_mask != ibverbs_dl::IBV_QP_INIT_ATTR_PD {
             return errno::null(libc::EOPNOTSUPP);
         }
         ibv_create_qp((*attr).pd, attr.cast())

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ibverbs_sys::ibv_qp_state;
+use ibverbs_dl::ibv_qp_state;
 
 use crate::faults::Faults;
 

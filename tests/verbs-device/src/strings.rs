@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use ibverbs_sys::{ibv_event_type, ibv_node_type, ibv_port_state, ibv_wc_status};
+use ibverbs_dl::{ibv_event_type, ibv_node_type, ibv_port_state, ibv_wc_status};
 
 #[unsafe(no_mangle)]
 extern "C" fn ibv_wc_status_str(status: ibv_wc_status::Type) -> *const c_char {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use ibverbs_sys::{
+use ibverbs_dl::{
     ibv_ah, ibv_ah_attr, ibv_context, ibv_cq, ibv_gid, ibv_pd, ibv_qp, ibv_srq, ibv_srq_init_attr,
 };
 

@@ -9,7 +9,7 @@ use std::ptr;
 use std::thread;
 use std::time::Duration;
 
-use ibverbs_sys::*;
+use ibverbs_dl::*;
 use support::on_device;
 use support::queue::{Queue, SIGNALLED, errno, is_readable};
 

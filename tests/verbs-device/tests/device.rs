@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use ibverbs_sys::*;
+use ibverbs_dl::*;
 use support::on_device;
 use support::queue::{Queue, Request, SIGNALLED, errno};
 

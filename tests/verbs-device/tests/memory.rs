@@ -7,7 +7,7 @@ mod support;
 use std::ffi::c_void;
 use std::ptr;
 
-use ibverbs_sys::*;
+use ibverbs_dl::*;
 use support::on_device;
 use support::queue::{Queue, SIGNALLED, errno};
 

@@ -6,7 +6,7 @@ mod support;
 
 use std::ptr;
 
-use ibverbs_sys::*;
+use ibverbs_dl::*;
 use support::on_device;
 use support::queue::{IP_CSUM, Queue, Request, SIGNALLED, errno};
 

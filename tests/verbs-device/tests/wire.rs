@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fs, io, thread};
 
-use ibverbs_sys::*;
+use ibverbs_dl::*;
 use support::queue::{IP_CSUM, Queue, Request, SIGNALLED};
 use support::{on_device, skip};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use ibverbs_sys as sys;
+use ibverbs_dl as sys;
 
 use super::super::context::Context;
 use super::super::error::zero;

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use ibverbs_sys::*;
+use ibverbs_dl::*;
 
 /// A context, protection domain, channel, completion queue, queue pair and memory region.
 pub(crate) struct Queue {
