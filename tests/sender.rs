@@ -38,7 +38,7 @@ proptest! {
 
         let mut sent = HashMap::<u64, usize>::new();
         let mut expected = run.packets.iter();
-        for (header, payload) in capture.frames() {
+        for (destination, payload) in capture.datagrams() {
             let packet = Packet::parse(&payload).unwrap();
             let (cnt, offset) = (packet.header().heap_cnt, packet.header().payload_offset as usize);
             prop_assert!(
@@ -48,7 +48,7 @@ proptest! {
             let heap = &run.heaps[&cnt];
             let end = offset + packet.payload().len();
             prop_assert_eq!(packet.payload(), &heap.payload[offset..end]);
-            prop_assert_eq!(header.endpoints.destination(), heap.destination);
+            prop_assert_eq!(destination, heap.destination);
             if offset == 0 {
                 let pointer = packet.item_pointers().next().unwrap();
                 prop_assert_eq!(pointer.value(Flavour::SPEAD_64_48), heap.timestamp);

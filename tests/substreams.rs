@@ -66,10 +66,10 @@ proptest! {
             idle.push(completion.batch);
         }
         let mut payload = BTreeMap::<u64, usize>::new();
-        for (header, bytes) in capture.frames() {
+        for (destination, bytes) in capture.datagrams() {
             let packet = Packet::parse(&bytes).unwrap();
             let cnt = packet.header().heap_cnt;
-            prop_assert_eq!((header.endpoints.destination(), true), expected[&cnt]);
+            prop_assert_eq!((destination, true), expected[&cnt]);
             *payload.entry(cnt).or_default() += packet.payload().len();
         }
         let whole: BTreeMap<u64, usize> =

@@ -13,8 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::region::{Batch, InFlight, Region};
-use crate::wire::ethernet::{EtherType, MacAddress, Vlan};
-use crate::wire::frame::{Endpoints, FrameHeader};
+use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan};
 
 /// Whom frames are from and to.
 #[derive(Clone, Debug)]

@@ -16,8 +16,7 @@ use super::{
 use crate::backend::udp::ZeroCopy;
 use crate::plan::Order;
 use crate::source::PackFormat;
-use crate::wire::Flavour;
-use crate::wire::ethernet::MacAddress;
+use crate::wire::{Flavour, MacAddress};
 
 /// Everything that may be configured, as far as it was.
 #[derive(Args, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]

@@ -14,7 +14,7 @@ use super::{
     PackConfig, Rate, Ratio, Repeat, SendersConfig, SendersOptions, Size, SourceKind,
     SourceOptions, StreamOptions,
 };
-use crate::wire::ethernet::Vlan;
+use crate::wire::Vlan;
 
 impl Config {
     /// Fills in every default and refuses what cannot be sent.

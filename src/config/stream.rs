@@ -6,8 +6,7 @@ use super::keys::{CNT_START, CNT_STEP, MTU, PACKET_SIZE, SOURCE_PORT, TO, TTL, V
 use super::resolve::at_least_1;
 use super::{ConfigError, Endpoint, Host, PacketSize, Span, StreamOptions};
 use crate::plan::{self, MAX_PACKET_SIZE, Order};
-use crate::wire::ethernet::{MacAddress, Vlan};
-use crate::wire::{Flavour, MIN_PACKET_SIZE};
+use crate::wire::{Flavour, MIN_PACKET_SIZE, MacAddress, Vlan};
 
 /// Where the stream goes and what its packets look like.
 #[derive(Debug, Clone, PartialEq)]

@@ -60,13 +60,9 @@ pub struct PlannedPacket {
 
 impl PlannedPacket {
     /// Bytes of SPEAD: header and payload. That is a UDP datagram's payload.
+    #[expect(clippy::len_without_is_empty, reason = "a packet has a header, and is never empty")]
     pub fn len(&self) -> usize {
         self.header_len as usize + self.payload_len
-    }
-
-    /// Never: a packet has a header and some payload.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 }
 
@@ -142,11 +138,6 @@ impl Plan {
     /// Payload bytes of one heap, those that are the same in every heap and padding included.
     pub fn heap_len(&self, heap: u32) -> usize {
         self.shape(heap).payload_len
-    }
-
-    /// Payload bytes of one heap that are filled in.
-    pub fn fill_len(&self, heap: u32) -> usize {
-        self.shape(heap).fills.iter().map(|(_, range)| range.len()).sum()
     }
 
     /// The packets of the first `heaps` heaps, as ranges of [`Plan::packets`].

@@ -131,7 +131,8 @@ proptest! {
                 _ => None,
             }).filter(|&(size, inline)| !inline || size > plan.flavour().address_bytes())
                 .map(|(size, _)| size).sum();
-            prop_assert_eq!(plan.fill_len(heap), fill_len);
+            let fills = &plan.shape(heap).fills;
+            prop_assert_eq!(fills.iter().map(|(_, range)| range.len()).sum::<usize>(), fill_len);
             let mut found = Vec::new();
             let mut end = 0;
             for (index, packet) in packets.into_iter().enumerate() {

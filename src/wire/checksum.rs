@@ -7,17 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 ///
 /// The bytes may come in pieces of any length, odd ones included: the result is that of the pieces
 /// laid end to end.
-///
-/// ```
-/// use doorbell::wire::checksum::Checksum;
-///
-/// let mut sum = Checksum::new();
-/// sum.add(&[0x00, 0x01, 0xf2]);
-/// sum.add(&[0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
-/// assert_eq!(sum.finish(), !0xddf2); // the example of RFC 1071, section 3
-/// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Checksum {
+pub(super) struct Checksum {
     /// Words as the host reads them: RFC 1071 section 2(B) lets one swap at the end stand for a swap
     /// of each. Only folded 16-bit sums are added, so it would take 2^48 pieces to overflow.
     sum: u64,
@@ -27,18 +18,13 @@ pub struct Checksum {
 
 impl Checksum {
     /// The sum of no bytes.
-    pub const fn new() -> Checksum {
+    pub(super) const fn new() -> Checksum {
         Checksum { sum: 0, odd: false }
-    }
-
-    /// The sum behind a `checksum` that was finished before, to go on from with [`Checksum::replace`].
-    pub const fn resume(checksum: u16) -> Checksum {
-        Checksum { sum: (!checksum).to_be() as u64, odd: false }
     }
 
     /// The IPv4 pseudo-header of [RFC 768](https://www.rfc-editor.org/rfc/rfc768). `length` is that of
     /// the UDP header and payload, in bytes.
-    pub fn pseudo_ipv4(
+    pub(super) fn pseudo_ipv4(
         source: Ipv4Addr,
         destination: Ipv4Addr,
         protocol: u8,
@@ -54,7 +40,7 @@ impl Checksum {
 
     /// The IPv6 pseudo-header of [RFC 8200, section 8.1](https://www.rfc-editor.org/rfc/rfc8200#section-8.1).
     /// `length` is that of the upper-layer header and payload, in bytes.
-    pub fn pseudo_ipv6(
+    pub(super) fn pseudo_ipv6(
         source: Ipv6Addr,
         destination: Ipv6Addr,
         next_header: u8,
@@ -69,23 +55,23 @@ impl Checksum {
     }
 
     /// Goes on with `bytes`.
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
         self.append(Checksum { sum: u64::from(sum(bytes)), odd: bytes.len() % 2 == 1 });
     }
 
     /// Goes on with the two bytes of a big-endian field.
-    pub fn add_u16(&mut self, value: u16) {
+    pub(super) fn add_u16(&mut self, value: u16) {
         self.add(&value.to_be_bytes());
     }
 
     /// Goes on with the four bytes of a big-endian field.
-    pub fn add_u32(&mut self, value: u32) {
+    pub(super) fn add_u32(&mut self, value: u32) {
         self.add(&value.to_be_bytes());
     }
 
     /// Goes on with bytes that were summed on their own, so that a part that stays the same is summed
     /// once for many packets.
-    pub fn append(&mut self, following: Checksum) {
+    fn append(&mut self, following: Checksum) {
         let following_sum = fold(following.sum);
         // A piece that starts in the middle of a word has its bytes in the other halves of the words.
         let aligned = if self.odd { following_sum.swap_bytes() } else { following_sum };
@@ -93,16 +79,9 @@ impl Checksum {
         self.odd ^= following.odd;
     }
 
-    /// Exchanges bytes that were summed earlier, `old`, for the `new` ones in their place, as
-    /// [RFC 1624](https://www.rfc-editor.org/rfc/rfc1624) (equation 3) does: what lies around them
-    /// need not be read again. Both have the same length and start at an even offset.
-    pub fn replace(&mut self, old: &[u8], new: &[u8]) {
-        self.sum += u64::from(!sum(old)) + u64::from(sum(new));
-    }
-
     /// The checksum as a number: a field holds it big-endian. A last odd byte counts as if a zero
     /// followed.
-    pub fn finish(self) -> u16 {
+    pub(super) fn finish(self) -> u16 {
         !u16::from_be(fold(self.sum))
     }
 }
@@ -164,15 +143,6 @@ mod tests {
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
     }
 
-    /// RFC 1624, section 4: a header whose checksum is dd2f and whose field 5555 becomes 3285 has
-    /// checksum 0000 (the method that RFC corrects gave ffff).
-    #[test]
-    fn the_example_of_rfc_1624() {
-        let mut sum = Checksum::resume(0xdd2f);
-        sum.replace(&[0x55, 0x55], &[0x32, 0x85]);
-        assert_eq!(sum.finish(), 0x0000);
-    }
-
     #[test]
     fn the_extremes() {
         assert_eq!(checksum(&[]), 0xffff);
@@ -222,22 +192,6 @@ mod tests {
             bytes.extend(short.to_be_bytes());
             bytes.extend(long.to_be_bytes());
             prop_assert_eq!(sum.finish(), by_definition(&bytes));
-        }
-
-        /// With a byte that is never zero somewhere, as every UDP pseudo-header has one, zero has one
-        /// form only and the updated checksum is the computed one.
-        #[test]
-        fn replacing_equals_summing_again(
-            before in proptest::collection::vec(any::<[u8; 2]>(), 0..20),
-            (old, new) in (0..20usize).prop_flat_map(|n| {
-                let piece = proptest::collection::vec(any::<u8>(), n);
-                (piece.clone(), piece)
-            }),
-        ) {
-            let start = [&[0, 17], before.as_flattened()].concat();
-            let mut sum = Checksum::resume(by_definition(&[&start[..], &old].concat()));
-            sum.replace(&old, &new);
-            prop_assert_eq!(sum.finish(), by_definition(&[&start[..], &new].concat()));
         }
     }
 }

@@ -2,17 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use super::{
-    checksum::Checksum,
-    ethernet::{self, EtherType, MacAddress, Vlan},
-    ipv4, ipv6, udp,
-};
+use super::{MacAddress, Vlan, checksum::Checksum, ethernet, ethernet::EtherType, ipv4, ipv6, udp};
 
 /// Everything before the SPEAD bytes: stamped in front of a packet by whoever puts frames, not
 /// datagrams, on the wire.
 ///
 /// ```
-/// use doorbell::wire::{ethernet::MacAddress, frame::{Endpoints, Frame, FrameHeader}};
+/// use doorbell::wire::{Endpoints, FrameHeader, MacAddress};
 ///
 /// let header = FrameHeader {
 ///     source_mac: "02:00:00:00:00:01".parse()?,
@@ -21,10 +17,7 @@ use super::{
 ///     endpoints: Endpoints::new("192.0.2.1:7148".parse()?, "239.1.2.3:7148".parse()?)?,
 ///     ttl: 4,
 /// };
-/// let mut frame = vec![0; header.len()];
-/// header.emit(5, &mut frame)?;
-/// frame.extend(b"SPEAD");
-/// assert_eq!(Frame::parse(&frame)?.payload, b"SPEAD");
+/// assert_eq!(header.len(), 42);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +37,7 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// Length in bytes of the header of a frame that carries `ethertype`: 42 for IPv4, 62 for IPv6, and
     /// 4 more with a VLAN tag.
-    pub const fn len_for(ethertype: EtherType, vlan: Option<Vlan>) -> usize {
+    pub(crate) const fn len_for(ethertype: EtherType, vlan: Option<Vlan>) -> usize {
         ethernet::Header::len_for(vlan) + ip_header_len(ethertype) + udp::HEADER_LEN
     }
 
@@ -68,7 +61,7 @@ impl FrameHeader {
     ///
     /// If the payload is longer than a datagram's may be, or `out` shorter than the header. Nothing is
     /// written then.
-    pub fn emit(&self, payload_len: usize, out: &mut [u8]) -> Result<(), EmitError> {
+    pub(crate) fn emit(&self, payload_len: usize, out: &mut [u8]) -> Result<(), EmitError> {
         let out = self.room_in(out)?;
         let ethertype = self.endpoints.ethertype();
         let maximum = max_payload_len(ethertype);
@@ -113,7 +106,7 @@ impl FrameHeader {
 
     /// The checksum of a datagram whose payload is `pieces`, laid end to end; never 0. It means nothing
     /// for a payload that [`FrameHeader::emit`] refuses.
-    pub fn udp_checksum(&self, pieces: &[&[u8]]) -> u16 {
+    pub(crate) fn udp_checksum(&self, pieces: &[&[u8]]) -> u16 {
         let len = udp::HEADER_LEN + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut sum = match self.endpoints {
             Endpoints::V4 { source, destination } => {
@@ -138,7 +131,11 @@ impl FrameHeader {
     /// # Errors
     ///
     /// If `emitted` is shorter than the header.
-    pub fn set_udp_checksum(&self, checksum: u16, emitted: &mut [u8]) -> Result<(), EmitError> {
+    pub(crate) fn set_udp_checksum(
+        &self,
+        checksum: u16,
+        emitted: &mut [u8],
+    ) -> Result<(), EmitError> {
         let header = self.room_in(emitted)?;
         let udp_header = header.len() - udp::HEADER_LEN;
         header[udp_header..][udp::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
@@ -210,7 +207,7 @@ impl Endpoints {
     }
 
     /// What a frame that carries them announces.
-    pub const fn ethertype(&self) -> EtherType {
+    pub(crate) const fn ethertype(&self) -> EtherType {
         match self {
             Endpoints::V4 { .. } => EtherType::Ipv4,
             Endpoints::V6 { .. } => EtherType::Ipv6,
@@ -232,7 +229,7 @@ pub struct MixedFamilies {
 /// Why a header was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum EmitError {
+pub(crate) enum EmitError {
     /// No UDP datagram carries that much.
     #[error(
         "a payload of {length} bytes does not fit a UDP datagram: it carries at most {maximum}"
@@ -250,95 +247,6 @@ pub enum EmitError {
         length: usize,
         /// Bytes the header takes.
         needed: usize,
-    },
-}
-
-/// A frame with a UDP datagram in it, taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
-    /// Everything before the payload.
-    pub header: FrameHeader,
-    /// What the datagram carries.
-    pub payload: &'a [u8],
-}
-
-impl<'a> Frame<'a> {
-    /// Takes `bytes`, a whole frame without its frame check sequence, apart, and verifies its lengths
-    /// and checksums. Padding to the minimum length of a frame may follow the datagram.
-    ///
-    /// # Errors
-    ///
-    /// If the frame is not a whole, undamaged UDP datagram over IPv4 or IPv6.
-    pub fn parse(bytes: &'a [u8]) -> Result<Frame<'a>, ParseError> {
-        let ethernet::Frame { header: link, payload: packet } = ethernet::Frame::parse(bytes)?;
-        let (endpoints, ttl, payload) = match link.ethertype {
-            EtherType::Ipv4 => {
-                let packet = ipv4::Packet::parse(packet)?;
-                packet.verify_checksum()?;
-                let ipv4::Header { source, destination, ttl, .. } = packet.header;
-                let datagram = datagram_in(packet.payload)?;
-                datagram.verify_ipv4(source, destination)?;
-                let source = SocketAddrV4::new(source, datagram.header.source_port);
-                let destination = SocketAddrV4::new(destination, datagram.header.destination_port);
-                (Endpoints::V4 { source, destination }, ttl, datagram.payload)
-            }
-            EtherType::Ipv6 => {
-                let packet = ipv6::Packet::parse(packet)?;
-                let ipv6::Header { source, destination, hop_limit, .. } = packet.header;
-                let datagram = datagram_in(packet.payload)?;
-                datagram.verify_ipv6(source, destination)?;
-                let source = SocketAddrV6::new(source, datagram.header.source_port, 0, 0);
-                let destination =
-                    SocketAddrV6::new(destination, datagram.header.destination_port, 0, 0);
-                (Endpoints::V6 { source, destination }, hop_limit, datagram.payload)
-            }
-        };
-        let header = FrameHeader {
-            source_mac: link.source,
-            destination_mac: link.destination,
-            vlan: link.vlan,
-            endpoints,
-            ttl,
-        };
-        Ok(Frame { header, payload })
-    }
-}
-
-/// The datagram that fills an IP packet.
-fn datagram_in(packet_payload: &[u8]) -> Result<udp::Datagram<'_>, ParseError> {
-    let datagram = udp::Datagram::parse(packet_payload)?;
-    let udp_len = datagram.header.len;
-    if usize::from(udp_len) == packet_payload.len() {
-        Ok(datagram)
-    } else {
-        Err(ParseError::Lengths { udp_len, ip_payload_len: packet_payload.len() })
-    }
-}
-
-/// Why bytes are not a frame with a whole, undamaged UDP datagram in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParseError {
-    /// The Ethernet header is at fault.
-    #[error(transparent)]
-    Ethernet(#[from] ethernet::ParseError),
-    /// The IPv4 packet is at fault.
-    #[error(transparent)]
-    Ipv4(#[from] ipv4::ParseError),
-    /// The IPv6 packet is at fault.
-    #[error(transparent)]
-    Ipv6(#[from] ipv6::ParseError),
-    /// The UDP datagram is at fault.
-    #[error(transparent)]
-    Udp(#[from] udp::ParseError),
-    /// The IP packet is longer than the datagram in it. Receivers may accept that; no sender of SPEAD
-    /// makes such packets, and it would leave bytes that no checksum covers.
-    #[error("the UDP datagram has {udp_len} bytes: the IP packet carries {ip_payload_len}")]
-    Lengths {
-        /// The length in the UDP header.
-        udp_len: u16,
-        /// What the length in the IP header leaves for the datagram.
-        ip_payload_len: usize,
     },
 }
 

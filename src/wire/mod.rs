@@ -1,23 +1,30 @@
-//! Protocols as bytes: one protocol a file, each with views that parse and headers that emit.
+//! Protocols as bytes, one noun a file.
 //!
-//! Pure code: no sockets, no files, no clock, no allocation but where a descriptor is built. SPEAD
-//! itself is re-exported here; the protocols below it have a module each.
+//! Pure code: no sockets, no files, no clock, no allocation but where a descriptor is built. SPEAD is
+//! parsed and emitted; what carries it, Ethernet, IP and UDP, is emitted only, by backends that hand
+//! over whole frames.
 
-pub mod checksum;
+mod checksum;
 mod descriptor;
-pub mod ethernet;
-pub mod frame;
-pub mod ipv4;
-pub mod ipv6;
+mod ethernet;
+mod frame;
+mod ipv4;
+mod ipv6;
 pub mod item;
 mod literal;
+mod mac_address;
 mod spead;
-pub mod udp;
+mod udp;
+mod vlan;
 
 pub use descriptor::{Descriptor, DescriptorError, Field, NumpyHeader};
+pub(crate) use ethernet::EtherType;
+pub use frame::{Endpoints, FrameHeader, MixedFamilies};
 pub(crate) use literal::Literal;
+pub use mac_address::{MacAddress, MacAddressError};
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,
     PacketHead, PacketHeader, ParseError, StreamControl,
 };
+pub use vlan::{Vlan, VlanError};

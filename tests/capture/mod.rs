@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorbell::backend::pcap::{Pcap, PcapConfig};
-use doorbell::wire::frame::{Frame, FrameHeader};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 /// What was written so far; clones see the same bytes.
 #[derive(Clone, Default)]
@@ -19,28 +19,27 @@ impl Capture {
         Box::new(Pcap::new(Box::new(self.clone()), &PcapConfig::to(destinations)).unwrap())
     }
 
-    /// The frames: what is before the payload of each datagram, and that payload.
-    pub(crate) fn frames(&self) -> Vec<(FrameHeader, Vec<u8>)> {
+    /// The datagrams: where each goes, and its payload.
+    pub(crate) fn datagrams(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         let capture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (file_header, mut rest) = capture.split_at(24);
         assert_eq!(file_header[..4], 0xa1b2_3c4d_u32.to_le_bytes());
-        let mut frames = Vec::new();
+        let mut datagrams = Vec::new();
         while let Some((record, after)) = rest.split_at_checked(16) {
             let captured = u32::from_le_bytes(record[8..12].try_into().unwrap());
             let original = u32::from_le_bytes(record[12..].try_into().unwrap());
             assert_eq!(captured, original, "a frame was cut short");
             let (frame, after) = after.split_at(captured as usize);
-            let frame = Frame::parse(frame).unwrap();
-            frames.push((frame.header, frame.payload.to_vec()));
+            datagrams.push(datagram(frame));
             rest = after;
         }
         assert!(rest.is_empty(), "{} bytes after the last frame", rest.len());
-        frames
+        datagrams
     }
 
     /// The payload of each datagram.
     pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
-        self.frames().into_iter().map(|(_, payload)| payload).collect()
+        self.datagrams().into_iter().map(|(_, payload)| payload).collect()
     }
 }
 
@@ -53,4 +52,33 @@ impl io::Write for Capture {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Where the datagram in a frame goes, and its payload. Checksums must be right, but over IPv4, UDP needs
+/// none.
+fn datagram(frame: &[u8]) -> (SocketAddr, Vec<u8>) {
+    let packet = SlicedPacket::from_ethernet(frame).expect("a frame");
+    let Some(TransportSlice::Udp(udp)) = &packet.transport else {
+        panic!("no datagram: {packet:?}")
+    };
+    let (found, payload) = (udp.checksum(), udp.payload());
+    let (destination, checksum) = match &packet.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let ip = ip.header().to_header();
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum(), "{ip:?}");
+            let checksum = match found {
+                0 => 0,
+                _ => udp.to_header().calc_checksum_ipv4(&ip, payload).unwrap(),
+            };
+            (ip.destination.into(), checksum)
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let ip = ip.header().to_header();
+            let checksum = udp.to_header().calc_checksum_ipv6(&ip, payload).unwrap();
+            (ip.destination.into(), checksum)
+        }
+        _ => panic!("no IP packet: {packet:?}"),
+    };
+    assert_eq!(found, checksum, "{udp:?}");
+    (SocketAddr::new(destination, udp.destination_port()), payload.to_vec())
 }

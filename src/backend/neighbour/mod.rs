@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use error::ResolveError;
 
-use crate::wire::ethernet::MacAddress;
+use crate::wire::MacAddress;
 use entry::Entry;
 use link::Link;
 use netlink::Netlink;

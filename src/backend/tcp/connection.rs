@@ -78,10 +78,6 @@ impl Connection {
         })
     }
 
-    pub(super) fn destination(&self) -> SocketAddr {
-        self.destination
-    }
-
     /// Why nothing is ever sent here again, if so.
     pub(super) fn closed(&self) -> Option<&SendError> {
         match &self.state {

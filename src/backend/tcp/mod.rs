@@ -8,7 +8,6 @@ mod connection;
 mod pieces;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,11 +62,6 @@ impl Tcp {
             counters: Counters::default(),
         };
         Ok(Self { connections, shared, blocked: None })
-    }
-
-    /// The destinations, one for each flow.
-    pub fn destinations(&self) -> impl Iterator<Item = SocketAddr> {
-        self.connections.iter().map(Connection::destination)
     }
 
     /// Packets that one call takes at most.

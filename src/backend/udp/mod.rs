@@ -13,7 +13,6 @@ mod zero_copy;
 
 use std::fmt;
 use std::mem;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -38,8 +37,7 @@ use self::sys::{Messages, Singles};
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::plan::RunLimits;
 use crate::region::{Batch, InFlight, Region, Slot};
-use crate::wire::ethernet::EtherType;
-use crate::wire::frame::FrameHeader;
+use crate::wire::{EtherType, FrameHeader};
 
 /// Sends through a UDP socket.
 ///
@@ -110,11 +108,6 @@ impl Udp {
             notifications: Notifications::Read,
             counters: Counters::default(),
         })
-    }
-
-    /// The destinations, one for each flow.
-    pub fn destinations(&self) -> &[SocketAddr] {
-        self.socket.destinations()
     }
 }
 

@@ -4,7 +4,7 @@ mod namespace;
 mod zero_copy;
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ fn what_arrives_is_what_was_filled_in() {
             heap[start..start + packet.payload().len()].copy_from_slice(packet.payload());
         }
         for (heap, received) in heaps.iter().enumerate() {
-            let len = plan.fill_len(heap as u32);
+            let len = plan.shape(heap as u32).fills.iter().map(|(_, range)| range.len()).sum();
             assert_eq!(received[..len], content(heap as u32, 0, len));
         }
     }
@@ -359,7 +359,7 @@ fn batch(plan: &Arc<Plan>, layout: Layout, udp: &mut Udp) -> InFlight {
             assert!(batch.attach(heap, 0, offset));
             offset += plan.heap_len(heap);
         } else {
-            let len = plan.fill_len(heap);
+            let len = batch.payload(heap).len();
             assert_eq!(batch.fill(heap, &content(heap, 0, len)), len);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Datagrams;
-use crate::wire::frame::FrameHeader;
+use crate::wire::FrameHeader;
 
 /// Which device to send from, and where to.
 #[derive(Clone, Debug)]

@@ -44,8 +44,6 @@ pub(super) enum AsyncEvent {
 pub struct DeviceCaps {
     /// Work requests that a queue can hold.
     pub max_qp_wr: u32,
-    /// Pieces of memory that a work request can have.
-    pub max_sge: u32,
     /// Completions that a queue can hold.
     pub max_cqe: u32,
     /// Whether raw packet queue pairs fill in IP and UDP checksums.
@@ -160,7 +158,6 @@ impl Context {
         let firmware = attr.orig_attr.fw_ver.map(|char| char as u8);
         Ok(DeviceCaps {
             max_qp_wr: attr.orig_attr.max_qp_wr.max(0) as u32,
-            max_sge: attr.orig_attr.max_sge.max(0) as u32,
             max_cqe: attr.orig_attr.max_cqe.max(0) as u32,
             checksum_offload: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_IP_CSUM != 0,
             pacing_kbps: paces.then_some((pacing.qp_rate_limit_min, pacing.qp_rate_limit_max)),

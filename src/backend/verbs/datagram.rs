@@ -16,7 +16,7 @@ use super::{Flows, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;
-use crate::wire::ethernet::MacAddress;
+use crate::wire::MacAddress;
 
 /// Messages to queues, all from one port.
 #[derive(Clone, Debug, PartialEq, Eq)]

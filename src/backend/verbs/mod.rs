@@ -46,7 +46,7 @@ pub use self::resolve::VerbsRequest;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot};
-use crate::wire::frame::{Endpoints, FrameHeader};
+use crate::wire::{Endpoints, FrameHeader};
 
 /// Sends frames through a raw packet queue pair, or messages through one for unreliable datagrams.
 pub struct Verbs {
@@ -183,11 +183,6 @@ impl Verbs {
             Flows::Frames(_) => caps.depth(pieces),
             Flows::Datagrams(_) => caps.datagram_depth(),
         })
-    }
-
-    /// What the device can do.
-    pub fn device_caps(&self) -> &DeviceCaps {
-        &self.device_caps
     }
 
     /// Writes checksums where they are needed. UDP over IPv6 needs one (RFC 8200, 8.1), and so a look

@@ -8,8 +8,7 @@ use super::{CompletionMode, Flows, QueueAddress, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;
-use crate::wire::ethernet::{MacAddress, Vlan};
-use crate::wire::frame::{Endpoints, FrameHeader};
+use crate::wire::{Endpoints, FrameHeader, MacAddress, Vlan};
 
 /// Where to send by verbs, in the terms of IP.
 #[derive(Clone, Debug)]

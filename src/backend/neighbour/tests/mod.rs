@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::{Path, ResolveError};
-use crate::wire::ethernet::MacAddress;
+use crate::wire::MacAddress;
 use network::{FAR, NEAR, Network, ip};
 
 fn index_of(interface: &str) -> u32 {

@@ -8,7 +8,7 @@ use ibverbs_dl as sys;
 use super::super::context::Context;
 use super::super::error::zero;
 use crate::backend::interface::Interface;
-use crate::wire::ethernet::MacAddress;
+use crate::wire::MacAddress;
 
 /// A port of an RDMA device.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::wire::ethernet::MacAddress;
+use crate::wire::MacAddress;
 
 /// Classes of devices (`Documentation/ABI/stable/sysfs-class-infiniband` of Linux). What is missing
 /// there, or is not understood, is not known.
