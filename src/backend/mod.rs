@@ -101,9 +101,15 @@ pub unsafe trait Backend: Send {
     fn counters(&self) -> Counters;
 }
 
-/// What a backend needs of a region, and what it can do.
+/// What a backend needs of a region, and what it can do. Fields may be added: begin with [`Caps::new`].
+///
+/// ```
+/// use doorbell::backend::Caps;
+///
+/// let caps = Caps { segments: 8, flows: 2, ..Caps::new("mine") };
+/// assert_eq!(caps.headroom, 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Caps {
     /// Name, as in `--backend`.
     pub name: &'static str,
@@ -165,9 +171,8 @@ impl Done {
     }
 }
 
-/// What a backend has done so far.
+/// What a backend has done so far. Fields may be added: begin with [`Counters::default`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Counters {
     /// Calls that handed packets over: `sendmmsg(2)`, `sendmsg(2)`, `ibv_post_send(3)`.
     pub doorbells: u64,
