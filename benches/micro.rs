@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorbell::backend::udp::{Udp, UdpConfig};
+use doorbell::backend::wait::Wait;
 use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
+use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
 use doorbell::region::{Batch, InFlight, Layout, Region};
 use doorbell::sender::Sender;
@@ -172,7 +174,18 @@ unsafe impl Backend for Void {
         Ok(())
     }
 
-    fn wait(&mut self, _: Duration) -> Result<(), SendError> {
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        if !self.done.is_empty() {
+            wait.not_at_all();
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self, _: Rate) -> Result<bool, SendError> {
+        Ok(false)
+    }
+
+    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
         Ok(())
     }
 

@@ -6,11 +6,12 @@ mod diagnosis;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use self::diagnosis::Diagnosis;
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region};
 
 /// A backend that asks the kernel how full the receivers' sockets are, and waits for room in them.
@@ -20,6 +21,8 @@ pub struct Backlog {
     destinations: Vec<SocketAddr>,
     /// Bytes for which there was room when last asked, less what was posted since.
     credit: u64,
+    /// Whether the last post went as far as that, and the kernel is to be asked again.
+    spent: bool,
     /// Since when there has been none.
     full: Option<Instant>,
 }
@@ -48,7 +51,7 @@ impl Backlog {
             }
         }
         let destinations = destinations.to_vec();
-        Ok(Self { inner, diagnosis, destinations, credit: 0, full: None })
+        Ok(Self { inner, diagnosis, destinations, credit: 0, spent: false, full: None })
     }
 
     /// Bytes for which there is room in each socket.
@@ -96,6 +99,7 @@ unsafe impl Backend for Backlog {
     }
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
+        self.spent = false;
         if self.credit == 0 {
             self.credit = self.ask();
             if self.credit == 0 {
@@ -109,23 +113,39 @@ unsafe impl Backend for Backlog {
             self.full = None;
         }
         let fitting = self.fitting(batch, packets.clone());
+        let end = packets.start + fitting;
+        let posted = self.inner.post(batch, packets.start..end)?;
         // What is left is too little for another packet: the kernel is asked again.
-        if packets.start + fitting < packets.end {
+        if end < packets.end {
             self.credit = 0;
+            self.spent = posted == fitting;
         }
-        self.inner.post(batch, packets.start..packets.start + fitting)
+        Ok(posted)
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
         self.inner.poll(done)
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
-        if self.full.is_none() {
-            return self.inner.wait(limit);
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        if self.full.is_some() {
+            // Nobody tells of room. Whatever the inner backend has to tell is early enough by then.
+            wait.at_most(LOOK_AGAIN);
+            return Ok(());
         }
-        thread::sleep(LOOK_AGAIN.min(limit));
-        Ok(())
+        if self.spent {
+            wait.not_at_all();
+            return Ok(());
+        }
+        self.inner.prepare_wait(wait)
+    }
+
+    fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
+        self.inner.pace(rate)
+    }
+
+    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+        self.inner.flush(silence)
     }
 
     fn counters(&self) -> Counters {

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region};
 
 /// What goes wrong with one post.
@@ -31,6 +33,8 @@ pub struct Faulty {
     held: Vec<(u32, Done)>,
     done: Vec<Done>,
     hold: u32,
+    /// Whether it was a fault that cut the last post short.
+    cut: bool,
     max_in_flight: u32,
     in_flight: u32,
 }
@@ -48,6 +52,7 @@ impl Faulty {
             held: Vec::new(),
             done: Vec::new(),
             hold: 0,
+            cut: false,
             in_flight: 0,
         }
     }
@@ -94,11 +99,16 @@ unsafe impl Backend for Faulty {
         Ok(())
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
-        match self.held.is_empty() {
-            true => self.inner.wait(limit),
-            false => Ok(()),
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        if self.cut || !self.held.is_empty() {
+            wait.not_at_all();
+            return Ok(());
         }
+        self.inner.prepare_wait(wait)
+    }
+
+    fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
+        self.inner.pace(rate)
     }
 
     fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
@@ -118,12 +128,17 @@ impl Faulty {
     ) -> Result<u32, SendError> {
         let first =
             |count: u32| packets.start..packets.end.min(packets.start.saturating_add(count));
+        self.cut = false;
         match self.faults.next().unwrap_or(Fault::None) {
             Fault::None => self.inner.post(batch, packets),
-            Fault::Short(count) => match first(count) {
-                none if none.is_empty() => Ok(0),
-                some => self.inner.post(batch, some),
-            },
+            Fault::Short(count) => {
+                let some = first(count);
+                let asked = some.len() as u32;
+                let is_short = some.end < packets.end;
+                let posted = if asked > 0 { self.inner.post(batch, some)? } else { 0 };
+                self.cut = is_short && posted == asked;
+                Ok(posted)
+            }
             Fault::Lose(count) => {
                 let packets = first(count);
                 let lost = packets.len() as u32;

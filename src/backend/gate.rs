@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region};
 
 /// A backend that has at most so many packets on the way to a receiver that counts them.
@@ -15,6 +16,8 @@ pub struct Gate {
     window: u64,
     posted: u64,
     arrived: Box<dyn Fn() -> u64 + Send>,
+    /// Whether it was the gate that the last post stopped at.
+    held: bool,
     /// When the gate closed, and how many packets had arrived then.
     closed: Option<(Instant, u64)>,
 }
@@ -26,7 +29,14 @@ impl Gate {
         window: u64,
         arrived: impl Fn() -> u64 + Send + 'static,
     ) -> Self {
-        Self { inner, window: window.max(1), posted: 0, arrived: Box::new(arrived), closed: None }
+        Self {
+            inner,
+            window: window.max(1),
+            posted: 0,
+            arrived: Box::new(arrived),
+            held: false,
+            closed: None,
+        }
     }
 
     fn room(&self) -> u32 {
@@ -48,11 +58,13 @@ unsafe impl Backend for Gate {
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
         let end = packets.end.min(packets.start.saturating_add(self.room()));
+        self.held = end < packets.end;
         if end == packets.start {
             return Ok(0);
         }
         let posted = self.inner.post(batch, packets.start..end)?;
         self.posted += u64::from(posted);
+        self.held &= posted == end - packets.start;
         Ok(posted)
     }
 
@@ -60,10 +72,14 @@ unsafe impl Backend for Gate {
         self.inner.poll(done)
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        if !self.held {
+            return self.inner.prepare_wait(wait);
+        }
         if self.room() > 0 {
             self.closed = None;
-            return self.inner.wait(limit);
+            wait.not_at_all();
+            return Ok(());
         }
         let arrived = (self.arrived)();
         match self.closed {
@@ -76,8 +92,13 @@ unsafe impl Backend for Gate {
             }
             _ => self.closed = Some((Instant::now(), arrived)),
         }
-        thread::sleep(LOOK_AGAIN.min(limit));
+        // Nobody tells of arrivals. Whatever the inner backend has to tell is early enough by then.
+        wait.at_most(LOOK_AGAIN);
         Ok(())
+    }
+
+    fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
+        self.inner.pace(rate)
     }
 
     fn flush(&mut self, silence: Duration) -> Result<(), SendError> {

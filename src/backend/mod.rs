@@ -12,6 +12,7 @@ pub mod pcap;
 pub mod tcp;
 pub mod udp;
 pub mod verbs;
+pub mod wait;
 
 use std::error;
 use std::io;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use self::wait::Wait;
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot, Truncated};
 
@@ -47,8 +49,8 @@ pub unsafe trait Backend: Send {
 
     /// Hands packets over, with one doorbell, and returns how many, counted from the first.
     ///
-    /// That may be fewer than asked for, or none: [`Backend::wait`], then post the rest. All that
-    /// were handed over will be [`Done`], in whatever outcome.
+    /// That may be fewer than asked for, or none: then [`Backend::prepare_wait`] says what the rest is to
+    /// wait for. All that were handed over will be [`Done`], in whatever outcome.
     ///
     /// # Errors
     ///
@@ -62,41 +64,52 @@ pub unsafe trait Backend: Send {
     /// If nothing more will be done.
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError>;
 
-    /// Blocks until a post or a poll may do something, `limit` is over, or for no reason.
+    /// Says what ends a wait for a post or a poll that may do something: [`Wait::block`], which follows
+    /// before anything else is asked of the backend. Does not block.
+    ///
+    /// - Where the last post was short, something that is said here ends the wait once the rest may go;
+    ///   where packets are not done, once some may be.
+    /// - What comes between this call and the wait ends the wait, too: a descriptor stays ready until it
+    ///   is looked at, and whatever is announced but once is armed here, then looked for once more.
+    /// - What a poll would tell at once is a reason for [`Wait::not_at_all`], except of the batch whose
+    ///   post was short: that cannot be complete.
+    /// - The next poll takes in whatever ended the wait, then a post finds the room that there is; or the
+    ///   next call of this looks. No descriptor stays ready for what nobody takes off it.
+    /// - If nothing is said, nothing changes by itself: the wait may take for ever.
     ///
     /// # Errors
     ///
     /// As [`Backend::poll`].
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError>;
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError>;
 
-    /// Asks that the hardware keep to a rate. True if it does from now on.
+    /// Asks that the hardware keep to a rate. True if it does from now on; false if it has no pacing.
     ///
     /// # Errors
     ///
     /// If the hardware has pacing, and refuses this rate.
-    fn pace(&mut self, rate: Rate) -> Result<bool, SendError> {
-        let _ = rate;
-        Ok(false)
-    }
+    fn pace(&mut self, rate: Rate) -> Result<bool, SendError>;
 
     /// Blocks until the other side has acknowledged what was sent, where the protocol has it say so, or
-    /// has acknowledged nothing for as long as `silence`.
+    /// has acknowledged nothing for as long as `silence`. Does nothing where it does not.
     ///
     /// # Errors
     ///
     /// As [`Backend::poll`].
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
-        let _ = silence;
-        Ok(())
-    }
+    fn flush(&mut self, silence: Duration) -> Result<(), SendError>;
 
     /// What was done since the backend was opened.
     fn counters(&self) -> Counters;
 }
 
-/// What a backend needs of a region, and what it can do.
+/// What a backend needs of a region, and what it can do. Fields may be added: begin with [`Caps::new`].
+///
+/// ```
+/// use doorbell::backend::Caps;
+///
+/// let caps = Caps { segments: 8, flows: 2, ..Caps::new("mine") };
+/// assert_eq!(caps.headroom, 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Caps {
     /// Name, as in `--backend`.
     pub name: &'static str,
@@ -158,9 +171,8 @@ impl Done {
     }
 }
 
-/// What a backend has done so far.
+/// What a backend has done so far. Fields may be added: begin with [`Counters::default`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Counters {
     /// Calls that handed packets over: `sendmmsg(2)`, `sendmsg(2)`, `ibv_post_send(3)`.
     pub doorbells: u64,

@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
+use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region};
 use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan};
 
@@ -176,7 +178,18 @@ unsafe impl Backend for Pcap {
         Ok(())
     }
 
-    fn wait(&mut self, _: Duration) -> Result<(), SendError> {
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        if !self.done.is_empty() {
+            wait.not_at_all();
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self, _: Rate) -> Result<bool, SendError> {
+        Ok(false)
+    }
+
+    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
         Ok(())
     }
 

@@ -4,8 +4,12 @@ mod completion;
 mod pacing;
 mod pipeline;
 mod substreams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
+use std::hint;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +21,7 @@ use thiserror::Error;
 use self::completion::Entry;
 pub(crate) use self::pacing::MIN_SLEEP;
 use self::pacing::Pacing;
+use crate::backend::wait::Wait;
 use crate::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::histogram::Histogram;
 use crate::pacer::{Counted, Rate};
@@ -63,9 +68,13 @@ pub struct Sender {
     regions: Vec<u64>,
     /// Room for what the backend says, kept to allocate it once.
     done: Vec<Done>,
+    /// Likewise, for what ends a wait.
+    wait: Wait,
     next_cnt: u64,
     cnt_step: u64,
     pacing: Pacing,
+    /// Whether it was the rate that the last post stopped at.
+    held: bool,
     substreams: Substreams,
     /// Packets posted and not done.
     outstanding: u32,
@@ -83,9 +92,11 @@ impl Sender {
             in_flight: VecDeque::new(),
             regions: Vec::new(),
             done: Vec::new(),
+            wait: Wait::new(),
             next_cnt: 1,
             cnt_step: 1,
             pacing: Pacing::new(),
+            held: false,
             outstanding: 0,
             failed: None,
         }
@@ -283,9 +294,35 @@ impl Sender {
 
     /// Blocks until something may have changed, at most as long as `limit`.
     pub fn idle(&mut self, limit: Duration) {
+        self.idle_with(None, Some(limit));
+    }
+
+    /// Likewise, or until `waker` is readable, which is not read. Without a limit, it returns at once where
+    /// nothing would ever end it.
+    pub(crate) fn idle_with(&mut self, waker: Option<BorrowedFd<'_>>, limit: Option<Duration>) {
+        self.wait.clear();
+        if self.is_any_complete() {
+            return;
+        }
         if let Some(pause) = self.pause() {
-            self.pacing.rest(pause, limit);
-        } else if let Some(Err(error)) = self.backend.as_mut().map(|backend| backend.wait(limit)) {
+            let Some(sleep) = self.pacing.sleep(pause) else {
+                return spin(limit.map_or(pause, |limit| pause.min(limit)));
+            };
+            // What the last burst completed does not wait for the next.
+            self.collect();
+            if self.is_any_complete() {
+                return;
+            }
+            self.wait.at_most(sleep);
+        } else if self.held {
+            // By now, it does not forbid it any more: no backend knows of that.
+            return;
+        } else if let Some(backend) = &mut self.backend
+            && let Err(error) = backend.prepare_wait(&mut self.wait)
+        {
+            return self.fail(error);
+        }
+        if let Err(error) = self.wait.block(waker, limit) {
             self.fail(error);
         }
     }
@@ -316,6 +353,10 @@ impl Sender {
         completions
     }
 
+    fn is_any_complete(&self) -> bool {
+        self.in_flight.iter().any(Entry::is_complete)
+    }
+
     /// How long the rate forbids to post, if it does and there is something to post.
     fn pause(&mut self) -> Option<Duration> {
         let entry = self.in_flight.iter().find(|entry| entry.unposted().is_some())?;
@@ -331,6 +372,7 @@ impl Sender {
     }
 
     fn try_post(&mut self) -> Result<(), SendError> {
+        self.held = false;
         let Some(backend) = &mut self.backend else { return Ok(()) };
         for entry in &mut self.in_flight {
             while let Some(mut packets) = entry.unposted() {
@@ -338,7 +380,10 @@ impl Sender {
                 packets.end = packets.end.min(packets.start.saturating_add(depth));
                 let mut burst = None;
                 if let Some(rate) = entry.rate().or(self.pacing.rate) {
-                    let Ok(now) = self.pacing.begin(rate) else { return Ok(()) };
+                    let Ok(now) = self.pacing.begin(rate) else {
+                        self.held = true;
+                        return Ok(());
+                    };
                     packets.end = entry.burst(&packets, rate, self.caps.overhead);
                     burst = Some((rate, now));
                 }
@@ -433,6 +478,13 @@ pub enum AllocateError {
         /// Destinations of the backend.
         backend: u32,
     },
+}
+
+fn spin(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        hint::spin_loop();
+    }
 }
 
 /// How long a wait blocks before it looks around.

@@ -62,21 +62,17 @@ impl Pacing {
         self.pacer.spend(now, bytes);
     }
 
-    /// Lets `pause` go by, or the better part of it, but no more than `limit`.
-    pub(super) fn rest(&self, pause: Duration, limit: Duration) {
+    /// How much of a pause can be slept through; `None` if it is to be spun through.
+    pub(super) fn sleep(&self, pause: Duration) -> Option<Duration> {
         // A sleep is late by its timer slack, 50 us by default (prctl(2)), and by as long as it takes to be
-        // woken up: the rest is spun.
-        match pause.checked_sub(self.min_sleep) {
-            Some(sleep) if !sleep.is_zero() => std::thread::sleep(sleep.min(limit)),
-            _ => {
-                let begin = Instant::now();
-                while begin.elapsed() < pause.min(limit) {
-                    std::hint::spin_loop();
-                }
-            }
-        }
+        // woken up: the rest is spun. Of a long one, the slack is a part (`select_estimate_accuracy()` in
+        // Linux's fs/select.c), so that is slept through bit by bit.
+        let sleep = pause.checked_sub(self.min_sleep).filter(|sleep| !sleep.is_zero())?;
+        Some(sleep - sleep / SLACK)
     }
 }
 
+/// What part of a sleep in ppoll(2) the slack is, of a thread that is niced: of others, a thousandth.
+const SLACK: u32 = 200;
 /// Longer than the usual timer slack and a wake-up together.
 pub(crate) const MIN_SLEEP: Duration = Duration::from_micros(100);

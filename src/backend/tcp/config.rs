@@ -54,6 +54,15 @@ impl TcpConfig {
         destination: SocketAddr,
         limit: Duration,
     ) -> Result<Socket, OpenError> {
+        let socket = self.socket(destination)?;
+        socket
+            .connect_timeout(&destination.into(), limit)
+            .map_err(|source| OpenError::new("connect to", destination, source))?;
+        Ok(socket)
+    }
+
+    /// A socket to be connected to one of the destinations.
+    pub(super) fn socket(&self, destination: SocketAddr) -> Result<Socket, OpenError> {
         let socket =
             Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))
                 .map_err(|source| OpenError::new("open a socket", "TCP", source))?;
@@ -88,7 +97,6 @@ impl TcpConfig {
                 .bind(&source.into())
                 .map_err(|error| OpenError::new("bind the socket to", source, error))?;
         }
-        set("connect to", socket.connect_timeout(&destination.into(), limit))?;
         Ok(socket)
     }
 

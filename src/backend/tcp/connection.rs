@@ -1,16 +1,15 @@
 //! One connection: how far it has got within a packet, and what becomes of it.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
 use super::config::TcpConfig;
@@ -18,6 +17,7 @@ use super::pieces::{MAX_PIECES, Pieces};
 use crate::backend::udp::{
     ErrorQueue, Notice, ZeroCopy, ZeroCopySends, abort_connection, unacknowledged,
 };
+use crate::backend::wait::Wait;
 use crate::backend::{Counters, Done, OpenError, SendError};
 use crate::plan::Plan;
 use crate::region::{InFlight, Layout, Slot};
@@ -35,15 +35,26 @@ pub(super) struct Connection {
     /// before is of no use to whoever listens then.
     resumed: Option<(Slot, u32, SendError)>,
     zero_copy: ZeroCopySends,
+    /// Messages that the kernel read when it was last waited for to be done with some.
+    awaited: u32,
 }
 
 #[derive(Debug)]
 enum State {
     Open,
     /// Lost, at this time: it may be made anew.
-    Lost(Instant, SendError),
+    Lost(Instant, SendError, Attempt),
     /// Lost for good.
     Closed(SendError),
+}
+
+/// To connect again.
+#[derive(Debug)]
+enum Attempt {
+    /// To be made at this time.
+    Due(Instant),
+    /// Under way, since this time.
+    Connecting(Socket, Instant),
 }
 
 /// Why packets have to wait.
@@ -75,6 +86,7 @@ impl Connection {
             begun: None,
             resumed: None,
             zero_copy: ZeroCopySends::new(config.zero_copy),
+            awaited: 0,
         })
     }
 
@@ -126,7 +138,7 @@ impl Connection {
                     Done { slot, packets: next..packets.end, error }.join(&mut shared.done);
                     return (packets.end, None);
                 }
-                State::Lost(since, error) => {
+                State::Lost(since, error, _) => {
                     let (since, error) = (*since, error.clone());
                     // Packets cannot fail while the kernel reads what it took of them.
                     if self.zero_copy.outstanding() > 0 && self.released(shared) > 0 {
@@ -134,6 +146,9 @@ impl Connection {
                     }
                     if since.elapsed() < shared.config.reconnect {
                         self.resumed = Some((slot, next, error));
+                        if self.reconnect(shared) {
+                            continue;
+                        }
                         return (next, Some(Blocked::Lost));
                     }
                     self.state = State::Closed(error);
@@ -273,7 +288,8 @@ impl Connection {
         let error =
             SendError::ConnectionLost { destination: self.destination, errno: errno as i32 };
         tracing::warn!("{error}; {bytes} bytes before that were not acknowledged");
-        self.state = State::Lost(Instant::now(), error);
+        let now = Instant::now();
+        self.state = State::Lost(now, error, Attempt::Due(now));
     }
 
     /// Takes note of what the kernel no longer reads, and returns how many messages it still does.
@@ -291,52 +307,91 @@ impl Connection {
         }
     }
 
-    /// Blocks until what stopped packets may have passed, or `limit` is over.
-    pub(super) fn wait(
+    /// Says what ends a wait for what stopped packets here, if any did, or for what the kernel still reads.
+    pub(super) fn prepare_wait(
         &mut self,
         blocked: Option<Blocked>,
-        limit: Duration,
-        shared: &mut Shared,
-    ) -> Result<(), SendError> {
-        let events = match blocked {
-            Some(Blocked::Full) => PollFlags::POLLOUT,
-            Some(Blocked::Lost) => {
-                self.reconnect(limit, shared);
-                return Ok(());
+        wait: &mut Wait,
+        shared: &Shared,
+    ) {
+        let outstanding = self.zero_copy.outstanding();
+        match (&self.state, blocked) {
+            (State::Lost(since, _, attempt), Some(Blocked::Lost)) => {
+                wait.at_most(shared.config.reconnect.saturating_sub(since.elapsed()));
+                match attempt {
+                    Attempt::Due(at) => wait.at_most(at.saturating_duration_since(Instant::now())),
+                    Attempt::Connecting(socket, begun) => {
+                        wait.descriptor(socket, libc::POLLOUT);
+                        wait.at_most(LONGEST_ATTEMPT.saturating_sub(begun.elapsed()));
+                    }
+                }
+            }
+            (_, Some(Blocked::Pinned)) if outstanding == 0 => wait.not_at_all(),
+            (_, Some(Blocked::Full)) => wait.descriptor(&self.socket, libc::POLLOUT),
+            // One that is gone is always ready. Whether it is costs a system call: it is asked only where
+            // a wait has brought nothing.
+            _ if outstanding > 0 && self.awaited == outstanding && self.is_gone() => {
+                wait.at_most(LOOK_AGAIN);
             }
             // Notifications are reported as errors, and those always.
-            Some(Blocked::Pinned) | None => PollFlags::empty(),
-        };
-        let events = poll(self.socket.as_fd(), events, limit)?;
-        if self.zero_copy.outstanding() > 0 {
-            let before = self.zero_copy.outstanding();
-            if self.released(shared) == before && events.contains(PollFlags::POLLHUP) {
-                // A connection that is gone is always ready.
-                thread::sleep(LOOK_AGAIN.min(limit));
-            }
+            _ if outstanding > 0 => wait.descriptor(&self.socket, 0),
+            _ => {}
         }
-        Ok(())
+        self.awaited = outstanding;
     }
 
-    /// Tries once to connect again.
-    fn reconnect(&mut self, limit: Duration, shared: &mut Shared) {
-        match shared.config.connect(self.destination, limit.max(SHORTEST_CONNECT)) {
-            Ok(socket) => {
-                tracing::info!("connected to {} again", self.destination);
-                self.socket = socket;
-                self.begun = None;
-                self.state = State::Open;
-                let before = &self.zero_copy;
-                let mut zero_copy = ZeroCopySends::new(before.mode());
-                (zero_copy.uncopied, zero_copy.copied) = (before.uncopied, before.copied);
-                self.zero_copy = zero_copy;
-                shared.counters.reconnects += 1;
+    fn is_gone(&self) -> bool {
+        let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut sockets, PollTimeout::ZERO);
+        let events = sockets[0].revents().unwrap_or(PollFlags::empty());
+        polled.is_ok() && events.contains(PollFlags::POLLHUP)
+    }
+
+    /// Goes on to connect again. True once it is connected.
+    fn reconnect(&mut self, shared: &mut Shared) -> bool {
+        let State::Lost(_, _, attempt) = &mut self.state else { return false };
+        if let Attempt::Due(at) = attempt {
+            if Instant::now() < *at {
+                return false;
             }
-            Err(error) => {
-                tracing::debug!("not yet: {error}");
-                thread::sleep(RETRY.min(limit));
-            }
+            let socket = shared.config.socket(self.destination).and_then(|socket| {
+                let set = socket.set_nonblocking(true);
+                set.map_err(|source| OpenError::new("connect to", self.destination, source))?;
+                Ok(socket)
+            });
+            *attempt = match socket {
+                Ok(socket) => Attempt::Connecting(socket, Instant::now()),
+                Err(error) => {
+                    tracing::debug!("not yet: {error}");
+                    Attempt::Due(Instant::now() + RETRY)
+                }
+            };
         }
+        let Attempt::Connecting(socket, begun) = attempt else { return false };
+        // Called again, it says what has become of it: connect(2).
+        if let Err(error) = socket.connect(&self.destination.into()) {
+            let under_way = [libc::EINPROGRESS, libc::EALREADY, libc::EINTR].map(Some);
+            let is_under_way = under_way.contains(&error.raw_os_error());
+            if !is_under_way || begun.elapsed() >= LONGEST_ATTEMPT {
+                tracing::debug!("not yet: {error}");
+                *attempt = Attempt::Due(Instant::now() + RETRY);
+            }
+            return false;
+        }
+        tracing::info!("connected to {} again", self.destination);
+        let State::Lost(_, _, Attempt::Connecting(socket, _)) =
+            mem::replace(&mut self.state, State::Open)
+        else {
+            return false;
+        };
+        self.socket = socket;
+        self.begun = None;
+        let before = &self.zero_copy;
+        let mut zero_copy = ZeroCopySends::new(before.mode());
+        (zero_copy.uncopied, zero_copy.copied) = (before.uncopied, before.copied);
+        self.zero_copy = zero_copy;
+        shared.counters.reconnects += 1;
+        true
     }
 
     /// Blocks until all is acknowledged, or nothing was for as long as `silence`.
@@ -366,10 +421,16 @@ impl Connection {
         let mut unread = [MaybeUninit::uninit(); 4096];
         while matches!(self.socket.recv_with_flags(&mut unread, libc::MSG_DONTWAIT), Ok(1..)) {}
         let mut since = Instant::now();
-        let mut left = self.zero_copy.outstanding();
+        let (mut left, mut wait) = (self.zero_copy.outstanding(), Wait::new());
         while left > 0 {
-            let _ = self.wait(Some(Blocked::Pinned), LOOK_AGAIN, shared);
-            let now = self.zero_copy.outstanding();
+            // A connection that is gone is always ready.
+            if self.is_gone() {
+                thread::sleep(LOOK_AGAIN);
+            } else {
+                wait.descriptor(&self.socket, 0);
+                let _ = wait.block(None, Some(LOOK_AGAIN));
+            }
+            let now = self.released(shared);
             if now != left {
                 (left, since) = (now, Instant::now());
             } else if since.elapsed() >= LONGEST_SILENCE {
@@ -381,21 +442,10 @@ impl Connection {
     }
 }
 
-fn poll(
-    socket: BorrowedFd<'_>,
-    events: PollFlags,
-    limit: Duration,
-) -> Result<PollFlags, SendError> {
-    let mut sockets = [PollFd::new(socket, events)];
-    match ppoll(&mut sockets, Some(TimeSpec::from_duration(limit)), None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(sockets[0].revents().unwrap_or(PollFlags::empty())),
-        Err(errno) => Err(SendError::Os { call: "ppoll", errno: errno as i32 }),
-    }
-}
-
 /// Three times as long as the first retransmissions of a SYN take: RFC 6298, 2.1.
 const LONGEST_CONNECT: Duration = Duration::from_secs(10);
-const SHORTEST_CONNECT: Duration = Duration::from_millis(10);
+/// After which a SYN is sent again, RFC 6298, 2.1: a new attempt is as good.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(1);
 /// Between attempts to connect again.
 const RETRY: Duration = Duration::from_millis(100);
 /// Nobody tells when the last byte is acknowledged.

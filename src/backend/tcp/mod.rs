@@ -16,8 +16,10 @@ pub use self::config::TcpConfig;
 use self::connection::{Blocked, Connection, Shared};
 use self::pieces::MAX_PIECES;
 use super::udp::{self, ErrorQueue};
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
-use crate::region::{Batch, InFlight, Layout, Region};
+use crate::pacer::Rate;
+use crate::region::{Batch, InFlight, Layout, Region, Slot};
 
 /// Sends through TCP connections, one for each destination.
 ///
@@ -33,8 +35,8 @@ use crate::region::{Batch, InFlight, Layout, Region};
 pub struct Tcp {
     connections: Vec<Connection>,
     shared: Shared,
-    /// Which connection a post could not go on with, and why.
-    blocked: Option<(usize, Blocked)>,
+    /// Which connection a post could not go on with, of which batch, and why.
+    blocked: Option<(usize, Slot, Blocked)>,
 }
 
 impl Tcp {
@@ -124,7 +126,7 @@ unsafe impl Backend for Tcp {
                 return Err(UNKNOWN);
             }
             let (sent, blocked) = connection.send(batch, next..end, &mut self.shared);
-            self.blocked = blocked.map(|why| (flow as usize, why));
+            self.blocked = blocked.map(|why| (flow as usize, slot, why));
             next = sent;
         }
         Ok(next - packets.start)
@@ -140,19 +142,23 @@ unsafe impl Backend for Tcp {
         Ok(())
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
-        let (at, why) = match self.blocked {
-            Some((at, why)) => {
-                self.shared.counters.waits += 1;
-                (Some(at), Some(why))
-            }
-            // A batch comes back with the last of its packets, so any of them will do.
-            None => {
-                let is_read = |it: &Connection| it.zero_copy().outstanding() > 0;
-                (self.connections.iter().position(is_read), None)
-            }
-        };
-        at.map_or(Ok(()), |at| self.connections[at].wait(why, limit, &mut self.shared))
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        // A batch that does not go on is not complete, whatever is done of it.
+        let is_news = |done: &Done| self.blocked.is_none_or(|(_, slot, _)| slot != done.slot);
+        if self.shared.done.iter().any(is_news) {
+            wait.not_at_all();
+            return Ok(());
+        }
+        self.shared.counters.waits += u64::from(self.blocked.is_some());
+        for (at, connection) in self.connections.iter_mut().enumerate() {
+            let why = self.blocked.filter(|blocked| blocked.0 == at).map(|(.., why)| why);
+            connection.prepare_wait(why, wait, &self.shared);
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self, _: Rate) -> Result<bool, SendError> {
+        Ok(false)
     }
 
     fn flush(&mut self, silence: Duration) -> Result<(), SendError> {

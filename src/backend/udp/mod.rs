@@ -20,7 +20,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
 use socket2::SockAddr;
 
 pub use self::socket::{UdpConfig, route_mtu};
@@ -34,7 +33,9 @@ pub(super) use self::zero_copy::ZeroCopySends;
 use self::socket::{Socket, probe_segments};
 use self::suspension::Suspension;
 use self::sys::{Messages, Singles};
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
+use crate::pacer::Rate;
 use crate::plan::RunLimits;
 use crate::region::{Batch, InFlight, Region, Slot};
 use crate::wire::{EtherType, FrameHeader};
@@ -54,9 +55,12 @@ pub struct Udp {
     messages: Vec<(u64, Vec<Messages>)>,
     singles: Singles,
     segmentation: Suspension,
-    blocked: Option<Blocked>,
+    /// Which batch the last post was of, if it was short, and why.
+    blocked: Option<(Slot, Blocked)>,
     /// How long to wait when the device queue is full; 0 if it is not.
     pause: Duration,
+    /// Whether the socket was waited for, and nothing was sent since.
+    waited: bool,
     done: Vec<Done>,
     notifications: Notifications,
     counters: Counters,
@@ -104,6 +108,7 @@ impl Udp {
             segmentation: Suspension::new(),
             blocked: None,
             pause: Duration::ZERO,
+            waited: false,
             done: Vec::new(),
             notifications: Notifications::Read,
             counters: Counters::default(),
@@ -180,7 +185,7 @@ unsafe impl Backend for Udp {
                 if zero_copy == Some(0) {
                     socket.read_errors(Errno::UnknownErrno, &mut self.done);
                     if socket.zero_copy.messages(u32::MAX) == Some(0) {
-                        self.blocked = Some(Blocked::Pinned);
+                        self.blocked = Some((slot, Blocked::Pinned));
                         break;
                     }
                     continue;
@@ -190,7 +195,7 @@ unsafe impl Backend for Udp {
                     Ok(()) => {}
                     Err(Errno::EINTR) => continue,
                     Err(Errno::EAGAIN) => {
-                        self.blocked = Some(Blocked::Socket);
+                        self.blocked = Some((slot, Blocked::Socket));
                         break;
                     }
                     // Nothing was to be sent, so that is no device queue.
@@ -245,6 +250,7 @@ unsafe impl Backend for Udp {
                     }
                     explained = 0;
                     self.pause = Duration::ZERO;
+                    self.waited = false;
                     continue;
                 }
                 Err(errno) => errno,
@@ -263,7 +269,7 @@ unsafe impl Backend for Udp {
                     if socket.zero_copy.outstanding() < before {
                         continue;
                     }
-                    self.blocked = Some(Blocked::Pinned);
+                    self.blocked = Some((slot, Blocked::Pinned));
                     break;
                 }
                 copied = messages.message_at(&(next..packets.end)).end;
@@ -276,12 +282,12 @@ unsafe impl Backend for Udp {
             match errno {
                 Errno::EINTR => {}
                 Errno::EAGAIN => {
-                    self.blocked = Some(Blocked::Socket);
+                    self.blocked = Some((slot, Blocked::Socket));
                     break;
                 }
                 // A queue that is shorter than a message never has room for it.
                 Errno::ENOBUFS | Errno::ENOMEM if !segmented || self.pause < LONGEST_PAUSE => {
-                    self.blocked = Some(Blocked::Device);
+                    self.blocked = Some((slot, Blocked::Device));
                     self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                     break;
                 }
@@ -311,38 +317,57 @@ unsafe impl Backend for Udp {
             self.notifications = Notifications::Glanced;
         } else if self.socket.zero_copy.outstanding() > 0 {
             self.notifications = Notifications::Read;
+            self.waited = false;
             self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
         }
         done.append(&mut self.done);
         Ok(())
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
+        // A batch that does not go on is not complete, whatever is done of it.
+        let is_news = |done: &Done| self.blocked.is_none_or(|(slot, _)| slot != done.slot);
+        if self.done.iter().any(is_news) {
+            wait.not_at_all();
+            return Ok(());
+        }
         let outstanding = self.socket.zero_copy.outstanding();
-        if outstanding > 0 && self.notifications != Notifications::Read {
+        let look = outstanding > 0 && self.notifications != Notifications::Read;
+        // What came back by ICMP would have every wait end at once, until it is read.
+        if look || self.waited {
             self.notifications = Notifications::Read;
+            self.waited = false;
             self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
             if self.socket.zero_copy.outstanding() < outstanding {
+                wait.not_at_all();
                 return Ok(());
             }
         }
-        let events = match self.blocked {
-            Some(Blocked::Device) if self.socket.zero_copy.outstanding() == 0 => {
-                self.counters.waits += 1;
-                thread::sleep(self.pause.min(limit));
+        self.counters.waits += u64::from(self.blocked.is_some());
+        match self.blocked.map(|(_, why)| why) {
+            Some(Blocked::Socket) => {
+                wait.descriptor(&self.socket, libc::POLLOUT);
+                self.waited = true;
                 return Ok(());
             }
-            None if self.socket.zero_copy.outstanding() == 0 => return Ok(()),
-            Some(Blocked::Socket) => PollFlags::POLLOUT,
+            Some(Blocked::Device) => wait.at_most(self.pause),
+            Some(Blocked::Pinned) if outstanding == 0 => wait.not_at_all(),
+            Some(Blocked::Pinned) | None => {}
+        }
+        if outstanding > 0 {
             // Notifications are reported as errors, and those always.
-            None | Some(Blocked::Device | Blocked::Pinned) => PollFlags::empty(),
-        };
-        let limit = match self.blocked {
-            Some(Blocked::Device) => self.pause.min(limit),
-            _ => limit,
-        };
-        self.counters.waits += u64::from(self.blocked.is_some());
-        self.socket.wait(events, limit, &mut self.done)
+            wait.descriptor(&self.socket, 0);
+            self.waited = true;
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self, _: Rate) -> Result<bool, SendError> {
+        Ok(false)
+    }
+
+    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
+        Ok(())
     }
 
     fn counters(&self) -> Counters {
@@ -360,13 +385,13 @@ impl Drop for Udp {
     /// its watchdog, packets for neighbours that do not answer are dropped, and so are those of a
     /// link that is taken down. Giving the memory back before would send what is written there next.
     fn drop(&mut self) {
-        let (mut begin, mut done) = (Instant::now(), Vec::new());
+        let (mut begin, mut done, mut wait) = (Instant::now(), Vec::new(), Wait::new());
         while self.socket.zero_copy.outstanding() > 0 {
-            let polled = self.socket.wait(PollFlags::empty(), LONGEST_SILENCE, &mut done);
-            if polled.is_err() {
+            wait.descriptor(&self.socket, 0);
+            if wait.block(None, Some(LONGEST_SILENCE)).is_err() {
                 thread::sleep(LONGEST_PAUSE);
-                self.socket.read_errors(Errno::UnknownErrno, &mut done);
             }
+            self.socket.read_errors(Errno::UnknownErrno, &mut done);
             if begin.elapsed() >= LONGEST_SILENCE {
                 let messages = self.socket.zero_copy.outstanding();
                 tracing::warn!("{messages} messages are still queued: is the link up?");

@@ -3,18 +3,15 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
-use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::sys::{self, ErrorQueue, Notice};
 use super::zero_copy::{ZeroCopy, ZeroCopySends};
 use crate::backend::interface::{Interface, is_link_local};
-use crate::backend::{Done, OpenError, SendError};
+use crate::backend::{Done, OpenError};
 
 /// Where a UDP backend sends to, and how.
 #[derive(Clone, Debug)]
@@ -172,26 +169,6 @@ impl Socket {
             }
             most = ErrorQueue::ENTRIES;
         }
-    }
-
-    /// Blocks until the socket is ready, or says something about packets that were sent.
-    pub(super) fn wait(
-        &mut self,
-        events: PollFlags,
-        limit: Duration,
-        done: &mut Vec<Done>,
-    ) -> Result<(), SendError> {
-        let mut sockets = [PollFd::new(self.socket.as_fd(), events)];
-        match ppoll(&mut sockets, Some(TimeSpec::from_duration(limit)), None) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(SendError::Os { call: "ppoll", errno: errno as i32 }),
-        }
-        // What is left there would have every further call return at once.
-        let [socket] = sockets;
-        if socket.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
-            self.read_errors(Errno::UnknownErrno, done);
-        }
-        Ok(())
     }
 
     fn came_back(&mut self, errno: Errno, destination: Option<SocketAddr>) {

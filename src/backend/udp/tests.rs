@@ -390,19 +390,26 @@ fn send(udp: &mut Udp, batch: &mut InFlight, packets: Range<u32>) -> Vec<Done> {
     while next < packets.end {
         next += udp.post(batch, next..packets.end).unwrap();
         if next < packets.end {
-            udp.wait(Duration::from_secs(1)).unwrap();
+            wait_for(udp);
         }
     }
     // In whatever order the kernel is done with them.
     let mut done: Vec<Done> = Vec::new();
     while done.iter().map(|done| done.packets.len()).sum::<usize>() < packets.len() {
-        udp.wait(Duration::from_secs(1)).unwrap();
+        wait_for(udp);
         udp.poll(&mut done).unwrap();
     }
     done.sort_by_key(|done| done.packets.start);
     let mut joined = Vec::new();
     done.into_iter().for_each(|done| done.join(&mut joined));
     joined
+}
+
+/// Without a limit: whatever is not announced would hang.
+fn wait_for(udp: &mut Udp) {
+    let mut wait = Wait::new();
+    udp.prepare_wait(&mut wait).unwrap();
+    wait.block(None, None).unwrap();
 }
 
 fn done(batch: &InFlight, packets: Range<u32>) -> Done {

@@ -43,6 +43,7 @@ pub use self::queue_address::QueueAddress;
 pub use self::receive::{DatagramReceiver, DatagramRequest};
 use self::registered::{REGION_SHIFT, Registered};
 pub use self::resolve::VerbsRequest;
+use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot};
@@ -70,6 +71,8 @@ pub struct Verbs {
     /// was refused was told.
     restarts: u32,
     refused: Option<i32>,
+    /// Whether the last post was short.
+    is_short: bool,
     link_is_up: bool,
     presence: Presence,
     done: Vec<Done>,
@@ -162,6 +165,7 @@ impl Verbs {
             health: Health::Sending,
             restarts: 0,
             refused: None,
+            is_short: false,
             link_is_up: true,
             presence,
             done: Vec::with_capacity(DONE),
@@ -285,6 +289,7 @@ unsafe impl Backend for Verbs {
     }
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
+        self.is_short = true;
         if self.health != Health::Sending || !self.flushed.is_empty() {
             self.collect()?;
             if self.health != Health::Sending || !self.flushed.is_empty() {
@@ -303,13 +308,17 @@ unsafe impl Backend for Verbs {
         }
         if !self.link_is_up {
             let posted = packets.len() as u32;
+            self.is_short = false;
             Done { slot, packets, error: Some(SendError::LinkDown) }.join(&mut self.done);
             return Ok(posted);
         }
         if self.posted.is_empty() {
             self.last_progress = Instant::now();
         }
-        Ok(self.ring(Posted { registered, slot, packets, doubt: None }))
+        let asked = packets.len() as u32;
+        let taken = self.ring(Posted { registered, slot, packets, doubt: None });
+        self.is_short = taken < asked;
+        Ok(taken)
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
@@ -318,25 +327,34 @@ unsafe impl Backend for Verbs {
         Ok(())
     }
 
-    fn wait(&mut self, limit: Duration) -> Result<(), SendError> {
+    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
         self.check_progress()?;
-        let CompletionMode::Event { spin } = self.config.completion else {
-            std::hint::spin_loop();
+        if self.posted.is_empty() {
+            // Nothing comes back, so what can be done is done by the next poll or post.
+            let can_do = self.health != Health::Sending || !self.flushed.is_empty();
+            if can_do || self.is_short || !self.done.is_empty() {
+                wait.not_at_all();
+            }
             return Ok(());
-        };
-        let start = Instant::now();
-        while start.elapsed() < spin {
-            self.collect()?;
-            if !self.done.is_empty() {
+        }
+        let idle = self.last_progress.elapsed();
+        match self.config.completion {
+            CompletionMode::Event { spin } if idle >= spin => {}
+            CompletionMode::Event { .. } | CompletionMode::Poll => {
+                std::hint::spin_loop();
+                wait.not_at_all();
                 return Ok(());
             }
         }
         self.pair.completions.arm().map_err(failed("ibv_req_notify_cq"))?;
         // What came before the queue was armed wakes nobody.
         self.collect()?;
-        if self.done.is_empty() && !self.posted.is_empty() {
-            self.pair.completions.sleep(limit).map_err(failed("ibv_get_cq_event"))?;
+        if !self.done.is_empty() || self.posted.is_empty() {
+            wait.not_at_all();
+            return Ok(());
         }
+        wait.descriptor(&self.pair.completions, libc::POLLIN);
+        wait.at_most(STALL.saturating_sub(idle));
         Ok(())
     }
 
@@ -352,6 +370,10 @@ unsafe impl Backend for Verbs {
             .or_else(|_| self.pair.limit_rate(kbps, 0))
             .map_err(failed("ibv_modify_qp_rate_limit"))?;
         Ok(true)
+    }
+
+    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

@@ -1,24 +1,25 @@
 //! The queue that sends frames, and the queue that tells when they were.
 
 use std::ffi::c_int;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::Ipv6Addr;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ibverbs_dl as sys;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::context::Context;
 use super::error::{non_null, zero};
 
-/// A queue of completions, with a channel that wakes up who sleeps on it.
+/// A queue of completions, with a channel that wakes up who waits for its descriptor.
 pub(super) struct CompletionQueue {
     queue: NonNull<sys::ibv_cq>,
     channel: NonNull<sys::ibv_comp_channel>,
+    /// Whether it was armed, and no event was taken off the channel since.
+    is_armed: bool,
     _context: Arc<Context>,
 }
 
@@ -34,12 +35,23 @@ impl CompletionQueue {
         let queue = non_null(unsafe {
             sys::ibv_create_cq(context.as_ptr(), depth as c_int, ptr::null_mut(), channel, 0)
         });
+        // ibv_get_cq_event(3) blocks unless this says that it does not.
+        // SAFETY: the channel's descriptor is open as long as the channel.
+        let fd = unsafe { BorrowedFd::borrow_raw((*channel).fd) };
+        let queue = queue.and_then(|queue| {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(|_| queue).map_err(|errno| {
+                // SAFETY: created above, used by nothing.
+                unsafe { sys::ibv_destroy_cq(queue) };
+                errno.into()
+            })
+        });
         match queue {
             Ok(queue) => Ok(Self {
                 // SAFETY: neither is null.
                 queue: unsafe { NonNull::new_unchecked(queue) },
                 // SAFETY: likewise.
                 channel: unsafe { NonNull::new_unchecked(channel) },
+                is_armed: false,
                 _context: context.clone(),
             }),
             Err(error) => {
@@ -65,36 +77,47 @@ impl CompletionQueue {
         Ok(&room[..count])
     }
 
-    /// Asks to be woken up by the next completion. One that came before does not wake: the queue
-    /// must be polled once more after this.
+    /// Has the next completion make the channel's descriptor readable. One that came before does not:
+    /// the queue must be polled once more after this.
     pub(super) fn arm(&mut self) -> io::Result<()> {
+        if self.is_armed && !self.take_event()? {
+            return Ok(());
+        }
         // SAFETY: the queue is alive.
-        zero(unsafe { sys::ibv_req_notify_cq(self.queue.as_ptr(), 0) })
+        zero(unsafe { sys::ibv_req_notify_cq(self.queue.as_ptr(), 0) })?;
+        self.is_armed = true;
+        Ok(())
     }
 
-    /// Sleeps until a completion comes, for at most `limit`.
-    pub(super) fn sleep(&mut self, limit: Duration) -> io::Result<()> {
-        // SAFETY: the channel's file descriptor is open as long as the channel.
-        let fd: BorrowedFd<'_> =
-            unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd as RawFd) };
-        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, limit) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Ok(_) => {
-                let mut queue = ptr::null_mut();
-                let mut user = ptr::null_mut();
-                // SAFETY: there is an event, so this does not block; the pointers are valid for the
-                // call. Events are acknowledged at once: a queue with any other is not destroyed.
-                zero(unsafe {
-                    sys::ibv_get_cq_event(self.channel.as_ptr(), &mut queue, &mut user)
-                })?;
-                // SAFETY: the event is of this queue, the only one of its channel.
+    /// Takes an event off the channel, if there is one: it would have every further wait end at once.
+    /// At most one is there, since the queue is armed anew only after it was taken.
+    fn take_event(&mut self) -> io::Result<bool> {
+        let mut queue = ptr::null_mut();
+        let mut user = ptr::null_mut();
+        // SAFETY: the channel is alive, and its descriptor does not block; the pointers are valid for
+        // the call.
+        match zero(unsafe { sys::ibv_get_cq_event(self.channel.as_ptr(), &mut queue, &mut user) }) {
+            Ok(()) => {
+                // SAFETY: the event is of this queue, the only one of its channel. It is acknowledged at
+                // once, since a queue with any that is not cannot be destroyed.
                 unsafe { sys::ibv_ack_cq_events(queue, 1) };
-                Ok(())
+                Ok(true)
             }
-            Err(errno) => Err(errno.into()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
+    }
+}
+
+impl AsFd for CompletionQueue {
+    /// The channel's descriptor.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is open as long as the channel.
+        unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd) }
     }
 }
 

@@ -22,6 +22,7 @@ use super::queue::{QueueKind, QueuePair};
 use super::queue_address::QueueAddress;
 use super::resolve::locate;
 use crate::backend::interface::Interface;
+use crate::backend::wait::Wait;
 use crate::backend::{OpenError, SendError};
 use crate::region::Memory;
 
@@ -59,6 +60,7 @@ pub struct DatagramReceiver {
     /// Bytes of one buffer.
     stride: usize,
     completions: Box<[sys::ibv_wc; COMPLETIONS]>,
+    wait: Wait,
     _registered: MemoryRegion,
     memory: Arc<Memory>,
 }
@@ -152,6 +154,7 @@ impl DatagramReceiver {
             stride,
             // SAFETY: plain data, for which zeros are valid.
             completions: Box::new(unsafe { mem::zeroed() }),
+            wait: Wait::new(),
             _registered: registered,
             memory,
         };
@@ -200,7 +203,8 @@ impl DatagramReceiver {
         if found > 0 {
             return Ok(found);
         }
-        self.pair.completions.sleep(patience).map_err(failed("ibv_get_cq_event"))?;
+        self.wait.descriptor(&self.pair.completions, libc::POLLIN);
+        self.wait.block(None, Some(patience))?;
         let found = self.collect(&mut take)?;
         if found == 0 {
             self.check_device()?;

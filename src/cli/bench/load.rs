@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use doorbell::backend::wait::Wait;
 use doorbell::backend::{Backend, Counters, Done, SendError};
 use doorbell::region::{Batch, InFlight};
 use doorbell::sender::{Completion, Sender};
@@ -74,6 +75,7 @@ pub struct ReadyMade {
     batches: Vec<(InFlight, u32)>,
     max_in_flight: u32,
     done: Vec<Done>,
+    wait: Wait,
 }
 
 impl ReadyMade {
@@ -89,7 +91,13 @@ impl ReadyMade {
                 })
                 .collect(),
             done: Vec::new(),
+            wait: Wait::new(),
         }
+    }
+
+    fn wait(&mut self) -> Result<(), SendError> {
+        self.backend.prepare_wait(&mut self.wait)?;
+        self.wait.block(None, Some(LONGEST_WAIT))
     }
 
     fn poll(&mut self) -> Result<(), SendError> {
@@ -116,7 +124,7 @@ impl ReadyMade {
     fn wait_until(&mut self, reached: impl Fn(&Self) -> bool) -> Result<(), SendError> {
         self.poll()?;
         while !reached(self) {
-            self.backend.wait(LONGEST_WAIT)?;
+            self.wait()?;
             self.poll()?;
         }
         Ok(())
@@ -137,7 +145,7 @@ impl Load for ReadyMade {
             posted += taken;
             *outstanding += taken;
             if posted < packets {
-                self.backend.wait(LONGEST_WAIT)?;
+                self.wait()?;
                 self.poll()?;
             }
         }

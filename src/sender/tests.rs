@@ -1,0 +1,148 @@
+//! Waits that nothing but what is waited for ends: a wake-up that is lost would hang here.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use proptest::prelude::*;
+
+use super::*;
+use crate::backend::fault::{Fault, Faulty};
+use crate::backend::pcap::{Pcap, PcapConfig};
+use crate::backend::udp::{Udp, UdpConfig};
+use crate::plan::{HeapSpec, PacketSize};
+use crate::wire::Flavour;
+
+proptest! {
+    #[test]
+    fn every_schedule_of_faults_completes(
+        faults in prop::collection::vec(fault(), 0..24),
+        batches in 1_u32..4,
+        max_in_flight in prop_oneof![1_u32..10, Just(u32::MAX)],
+        rounds in 1_usize..6,
+        pause in prop::option::of(1_u32..2000),
+    ) {
+        let pcap = Pcap::new(Box::new(std::io::sink()), &PcapConfig::to(vec![DESTINATION])).unwrap();
+        let faulty = Faulty::new(Box::new(pcap), faults.into_iter());
+        let mut sender = Sender::new(Box::new(faulty.with_max_in_flight(max_in_flight)));
+        sender.pace(pause.map(|burst| Rate::new(2_000_000_000, burst)));
+        let waker = EventFd::new().unwrap();
+        let mut idle = sender.allocate(&plan(), Layout::Packed, batches, Vec::new()).unwrap();
+        let mut heaps = 0;
+        for _ in 0..rounds {
+            for batch in idle.drain(..) {
+                if let Err(rejected) = sender.submit(batch) {
+                    prop_assert!(matches!(rejected.reason, Reason::Failed(SendError::Injected)));
+                    heaps += rejected.batch.heaps();
+                }
+            }
+            while sender.in_flight() > 0 {
+                match sender.poll() {
+                    Some(completion) => {
+                        heaps += completion.heaps;
+                        idle.push(completion.batch);
+                    }
+                    // Nobody writes to the waker.
+                    None => sender.idle_with(Some(waker.as_fd()), None),
+                }
+            }
+        }
+        prop_assert!(heaps >= HEAPS * batches);
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        3 => Just(Fault::None),
+        4 => (0_u32..6).prop_map(Fault::Short),
+        2 => (0_u32..6).prop_map(Fault::Lose),
+        3 => (0_u32..5).prop_map(Fault::Hold),
+        1 => Just(Fault::Break),
+    ]
+}
+
+#[test]
+fn a_waker_ends_the_pause_of_a_rate() {
+    let (receiver, mut sender) = to_nobody();
+    let mut batch = sender.allocate(&plan(), Layout::Packed, 1, Vec::new()).unwrap();
+    // A burst a year.
+    sender.pace(Some(Rate::new(1, 1)));
+    sender.submit(batch.remove(0)).unwrap();
+    assert!(sender.poll().is_none() && sender.pause().is_some());
+    assert_is_woken(&mut sender);
+    drop(receiver);
+}
+
+#[test]
+fn a_pause_does_not_keep_back_what_is_complete() {
+    let (_receiver, mut sender) = to_nobody();
+    let batches = sender.allocate(&plan(), Layout::Packed, 2, Vec::new()).unwrap();
+    let waker = EventFd::new().unwrap();
+    // The first goes at once, and the second a year later.
+    sender.pace(Some(Rate::new(1, u32::MAX)));
+    for batch in batches {
+        sender.submit(batch).unwrap();
+    }
+    sender.idle_with(Some(waker.as_fd()), None);
+    assert!(sender.poll().is_some());
+    assert!(sender.poll().is_none() && sender.pause().is_some());
+}
+
+#[test]
+fn a_waker_is_waited_for_where_nothing_is_in_flight() {
+    let (_receiver, mut sender) = to_nobody();
+    assert_is_woken(&mut sender);
+    // And without one, there is nothing to wait for.
+    sender.idle_with(None, None);
+}
+
+#[test]
+fn what_is_complete_is_not_waited_for() {
+    let (_receiver, mut sender) = to_nobody();
+    let batches = sender.allocate(&plan(), Layout::Packed, 2, Vec::new()).unwrap();
+    let waker = EventFd::new().unwrap();
+    for batch in batches {
+        sender.submit(batch).unwrap();
+    }
+    assert!(sender.poll().is_some());
+    sender.idle_with(Some(waker.as_fd()), None);
+    assert!(sender.poll().is_some());
+}
+
+/// Waits without a limit, and is woken by another thread, and not before.
+fn assert_is_woken(sender: &mut Sender) {
+    let waker = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+    let (begins, begun) = sync_channel(0);
+    thread::scope(|scope| {
+        let waker = &waker;
+        scope.spawn(move || {
+            begun.recv().unwrap();
+            thread::sleep(Duration::from_millis(5));
+            waker.write(3).unwrap();
+        });
+        begins.send(()).unwrap();
+        sender.idle_with(Some(waker.as_fd()), None);
+        assert_eq!(waker.read(), Ok(3));
+    });
+}
+
+/// A sender over UDP, and the socket that it sends to.
+fn to_nobody() -> (UdpSocket, Sender) {
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let config = UdpConfig::new(vec![receiver.local_addr().unwrap()]);
+    (receiver, Sender::new(Box::new(Udp::open(&config).unwrap())))
+}
+
+fn plan() -> Arc<Plan> {
+    let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 700);
+    let size = PacketSize::Exact(256);
+    Arc::new(
+        Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, HEAPS as usize).build().unwrap(),
+    )
+}
+
+const DESTINATION: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 7148);
+const HEAPS: u32 = 4;
