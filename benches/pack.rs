@@ -9,9 +9,9 @@ use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
 
+use doorbell::pack::{Encoder, PackFormat, SampleType};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::{Batch, Layout, Region};
-use doorbell::source::{Encoder, PackFormat, SampleType};
 use doorbell::wire::{Descriptor, Flavour, NumpyHeader};
 use nix::time::{ClockId, clock_gettime};
 

@@ -125,7 +125,8 @@ impl Bench {
     fn fill(&self, batch: &mut Batch, round: u64) -> u64 {
         for heap in 0..batch.heaps() {
             let index = round * u64::from(batch.heaps()) + u64::from(heap);
-            batch.set_immediate(heap, TIMESTAMP, index * self.heap_len as u64);
+            let timestamp = index * self.heap_len as u64;
+            batch.set_immediate(heap, TIMESTAMP, timestamp).expect("it fits");
             for chunk in batch.payload(heap).chunks() {
                 chunk.fill(index as u8);
             }

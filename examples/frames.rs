@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             idle.extend(Some(done.batch).filter(|batch| batch.region().id() == region));
         }
         let mut batch = idle.pop().expect("one has come back");
-        batch.set_immediate(0, NUMBER, number);
+        batch.set_immediate(0, NUMBER, number)?;
         draw(number, &mut batch.payload(0).writer())?;
         sender.submit(batch)?;
     }

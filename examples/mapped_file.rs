@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for heap in 0..count {
             let attached = batch.attach(heap, 0, next * HEAP_LEN);
             assert!(attached, "the file has this heap");
-            batch.set_immediate(heap, 0x1600, (next * HEAP_LEN) as u64);
+            batch.set_immediate(heap, 0x1600, (next * HEAP_LEN) as u64)?;
             next += 1;
         }
         sender.submit_first(batch, count)?;

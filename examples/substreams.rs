@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut batch = sender.allocate(&data, Layout::Packed, 1, Vec::new())?.remove(0);
     for round in 0..10 {
         for heap in 0..batch.heaps() {
-            batch.set_immediate(heap, 0x1000, round * 16 + u64::from(heap));
+            batch.set_immediate(heap, 0x1000, round * 16 + u64::from(heap))?;
             batch.fill(heap, &[heap as u8; 4096]);
         }
         sender.submit(batch)?;

@@ -42,7 +42,7 @@
 //!
 //! let mut batch = batches.pop().expect("there are two");
 //! for heap in 0..batch.heaps() {
-//!     batch.set_immediate(heap, 0x1600, 8192 * u64::from(heap));
+//!     batch.set_immediate(heap, 0x1600, 8192 * u64::from(heap))?;
 //!     // One chunk if the heap is one packet, else one for each packet, in order.
 //!     for chunk in batch.payload(heap).chunks() {
 //!         chunk.fill(heap as u8);
@@ -67,15 +67,17 @@
 //! - Payload that lies in a file: [`region::Layout::Attached`] and [`region::Batch::attach`].
 //! - One core that fills while another sends, with or without `async`: [`sender::Pipeline`].
 //! - Descriptors, so that receivers know what items mean: [`wire::Descriptor`].
-//! - The program's own parts: [`config`], [`source`], [`receive`].
+//! - Samples in as few bits as they need: [`pack`].
+//! - The other end: [`receive`].
 
 pub mod backend;
-pub mod config;
 pub mod histogram;
 pub mod pacer;
+pub mod pack;
 pub mod plan;
 pub mod receive;
 pub mod region;
 pub mod sender;
-pub mod source;
+pub mod settings;
+pub mod stream;
 pub mod wire;

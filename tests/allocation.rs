@@ -143,7 +143,7 @@ fn mapped_file() -> Arc<Memory> {
 fn fill(batch: &mut Batch, round: u64) {
     let is_attached = !batch.region().sources().is_empty();
     for heap in 0..batch.heaps() {
-        batch.set_immediate(heap, 0x1600, round);
+        batch.set_immediate(heap, 0x1600, round).unwrap();
         if is_attached {
             let frame = (round as usize + heap as usize) % FRAMES;
             assert!(batch.attach(heap, 0, 4096 * frame));

@@ -160,7 +160,7 @@ impl Heap {
             if let (HeapItem::Payload { id, .. }, Some(value)) = (item, self.inline_value(item))
                 && self.is_settable(*id)
             {
-                batch.set_immediate(0, *id, value);
+                batch.set_immediate(0, *id, value).unwrap();
             }
         }
     }

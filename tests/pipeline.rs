@@ -113,7 +113,7 @@ fn close_returns_the_sender_and_the_rest() {
     let last = batches.pop().unwrap();
     let mut pipeline = Pipeline::start(sender, 3, None).unwrap();
     batches.into_iter().for_each(|batch| pipeline.submit(batch));
-    let (mut sender, results) = pipeline.close();
+    let (mut sender, results) = pipeline.close().unwrap();
     let sent: Vec<u32> = results.into_iter().map(|result| result.unwrap().sent()).collect();
     assert_eq!(sent, [3, 3]);
     assert_eq!((sender.next_cnt(), sender.in_flight()), (7, 0));

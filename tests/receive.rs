@@ -7,15 +7,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use doorbell::receive::{Expectation, Progress, Received, Receiver, TIMESTAMP_ITEM};
-use doorbell::source::{Pattern, SourceItem};
 use doorbell::wire::{Flavour, ItemPointer, PacketHeader, StreamControl, item};
 use nix::sys::socket::{setsockopt, sockopt};
 
 const FLAVOUR: Flavour = Flavour::SPEAD_64_48;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-fn pattern(heap_len: usize) -> Pattern {
-    Pattern::new(vec![SourceItem::samples(heap_len)])
+/// Heaps of which every byte is the heap's index.
+fn pattern(heap_len: usize) -> Expectation {
+    let matches = |index: u64, payload: &[u8]| payload.iter().all(|byte| *byte == index as u8);
+    Expectation {
+        verifier: Some(Box::new(matches)),
+        ..Expectation::new(FLAVOUR, vec![(0x3300, heap_len)])
+    }
 }
 
 /// A packet with these item pointers.
@@ -81,12 +85,10 @@ fn receive(
 #[test]
 fn a_stream_arrives_intact() {
     for to in [LOOPBACK, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))] {
-        let source = pattern(4500);
         let datagrams = (0..20).flat_map(|index| heap(index, 4500)).chain([stop()]);
         // Not the time limit, but the stop heap ends it.
         let idle = Duration::from_secs(3600);
-        let expectation =
-            Expectation { heaps: Some(20), idle, ..Expectation::new(FLAVOUR, &source) };
+        let expectation = Expectation { heaps: Some(20), idle, ..pattern(4500) };
         let received = receive(to, expectation, datagrams);
         assert!(received.is_intact(), "{received:?}");
         assert_eq!((received.heaps, received.packets), (20, 101));
@@ -96,18 +98,14 @@ fn a_stream_arrives_intact() {
 
 #[test]
 fn what_is_missing_or_wrong_is_counted() {
-    let source = pattern(4500);
     let mut heaps: Vec<_> = (0..20).map(|index| heap(index, 4500)).collect();
     heaps[3].remove(2);
     *heaps[5][4].last_mut().unwrap() += 1;
     heaps[7] = heap(8, 4500);
     heaps[9] = heap(700, 4500);
     heaps.push(vec![b"not SPEAD".to_vec(), Vec::new()]);
-    let expectation = Expectation {
-        heaps: Some(20),
-        idle: Duration::from_millis(1),
-        ..Expectation::new(FLAVOUR, &source)
-    };
+    let expectation =
+        Expectation { heaps: Some(20), idle: Duration::from_millis(1), ..pattern(4500) };
     // No stop heap: it ends when nothing arrives any more.
     let received = receive(LOOPBACK, expectation, heaps.concat());
     assert!(!received.is_intact());
@@ -153,9 +151,7 @@ fn nothing_within_the_window_is_dropped() {
         }
         let progress = Progress::default();
         progress.stop();
-        let source = pattern(1);
-        let expectation =
-            Expectation { idle: Duration::from_millis(1), ..Expectation::new(FLAVOUR, &source) };
+        let expectation = Expectation { idle: Duration::from_millis(1), ..pattern(1) };
         let received = receiver.run(expectation, &progress);
         assert_eq!(received.not_spead, sent, "{together} packets of {len} bytes at once");
         assert_eq!(progress.packets(), sent);
@@ -170,8 +166,7 @@ fn nothing_within_the_window_is_dropped_as_it_moves() {
         let window = receiver.window(len).max(together as u64);
         let socket = sender(&receiver, len, together);
         let progress = Arc::new(Progress::default());
-        let source = pattern(1);
-        let expectation = Expectation::new(FLAVOUR, &source);
+        let expectation = pattern(1);
         let thread = thread::spawn({
             let progress = progress.clone();
             move || receiver.run(expectation, &progress)

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use doorbell::plan::{HeapSpec, Item, Order, PacketSize, Plan};
-use doorbell::region::{Batch, Layout, PayloadMut, Region, RegionError};
+use doorbell::region::{Batch, ImmediateError, Layout, PayloadMut, Region, RegionError};
 use doorbell::sender::Sender;
 use doorbell::wire::{Descriptor, Flavour, Packet};
 use proptest::prelude::*;
@@ -180,7 +180,13 @@ fn immediates_change_in_every_packet_that_has_them() {
         .repeat_pointers(true);
     let plan = Arc::new(plan.build().unwrap());
     let mut batch = sender.allocate(&plan, Layout::Packed, 1, Vec::new()).unwrap().remove(0);
-    batch.set_immediate(1, 0x1601, u64::MAX);
+    let refusal = |result: Result<(), ImmediateError>| result.unwrap_err().to_string();
+    assert_eq!(
+        refusal(batch.set_immediate(1, 0x1601, 1 << 40)),
+        "1099511627776 does not fit immediate 0x1601: the flavour's end at 1099511627775"
+    );
+    assert_eq!(refusal(batch.set_immediate(1, 0x1602, 1)), "the heap has no immediate 0x1602");
+    batch.set_immediate(1, 0x1601, u64::MAX >> 24).unwrap();
     sender.submit(batch).unwrap();
     assert_eq!(sender.wait().unwrap().sent(), 2);
     for packet in capture.packets() {

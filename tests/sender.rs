@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
             let payload: Vec<u8> = (0..self.plan.heap_len(heap))
                 .map(|index| (cnt(heap) as usize * 31 + index * 7 + index / 256) as u8)
                 .collect();
-            batch.set_immediate(heap, 0x1600, timestamp);
+            batch.set_immediate(heap, 0x1600, timestamp).unwrap();
             assert_eq!(batch.fill(heap, &payload), payload.len());
             let flow = heap as usize % self.case.destinations.len();
             let destination = self.case.destinations[flow].parse().unwrap();

@@ -197,7 +197,6 @@ mod tests {
     use super::*;
     use crate::plan::{HeapSpec, Order, PacketSize, Plan};
     use crate::region::{Layout, Region};
-    use crate::source::{Pattern, Random, Source, SourceItem};
     use crate::wire::{Descriptor, Flavour, HEADER_LEN, PacketHeader};
 
     /// A stream as a sender makes it: one batch, its heaps from `source`, descriptors in the first.
@@ -215,37 +214,44 @@ mod tests {
     }
 
     impl Stream {
-        fn source(&self) -> Random {
-            let item = |(id, size)| SourceItem {
-                descriptor: Descriptor { id, name: "item".into(), ..Descriptor::default() },
-                size,
+        fn items(&self) -> Vec<(u64, usize)> {
+            (0x3300..).zip(self.sizes.clone()).collect()
+        }
+
+        /// The payload of a heap: no two are alike.
+        fn heap(&self, index: u64) -> Vec<u8> {
+            let mut state = self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let next = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
             };
-            Random::new(self.seed, (0x3300..).zip(self.sizes.clone()).map(item).collect())
+            (0..self.sizes.iter().sum()).map(next).collect()
         }
 
         fn expectation(&self) -> Expectation {
+            let stream = self.clone();
             Expectation {
                 first_cnt: self.first_cnt,
                 cnt_step: self.cnt_step,
                 heaps: Some(u64::from(self.heaps)),
-                ..Expectation::new(self.flavour, &self.source())
+                verifier: Some(Box::new(move |index, payload: &[u8]| {
+                    stream.heap(index) == payload
+                })),
+                ..Expectation::new(self.flavour, self.items())
             }
         }
 
         /// The packets of each heap.
         fn packets(&self) -> Vec<Vec<Vec<u8>>> {
-            let mut source = self.source();
+            let items = self.items();
             let data = |spec: HeapSpec| {
                 let spec = spec.immediate(TIMESTAMP_ITEM, 0);
-                source
-                    .items()
-                    .iter()
-                    .fold(spec, |spec, item| spec.payload(item.descriptor.id, item.size))
+                items.iter().fold(spec, |spec, (id, size)| spec.payload(*id, *size))
             };
-            let first = source
-                .items()
-                .iter()
-                .fold(HeapSpec::new(), |spec, item| spec.descriptor(item.descriptor.clone()));
+            let describe =
+                |id: u64| Descriptor { id, name: "item".into(), ..Descriptor::default() };
+            let first =
+                items.iter().fold(HeapSpec::new(), |spec, (id, _)| spec.descriptor(describe(*id)));
             let (first, data) = (data(first), data(HeapSpec::new()));
             let plan = Plan::builder(self.flavour, self.packet_size)
                 .heaps(&first, 1)
@@ -258,9 +264,10 @@ mod tests {
                 Region::allocate(&Arc::new(plan), Layout::Packed, 1, 0, Vec::new()).unwrap();
             let mut batch = batches.pop().unwrap();
             for heap in 0..self.heaps {
-                source.fill(u64::from(heap), batch.payload(heap)).unwrap();
-                let timestamp = u64::from(heap) * source.heap_len() as u64;
-                batch.set_immediate(heap, TIMESTAMP_ITEM, timestamp);
+                let payload = self.heap(heap.into());
+                batch.fill(heap, &payload);
+                let timestamp = u64::from(heap) * payload.len() as u64;
+                batch.set_immediate(heap, TIMESTAMP_ITEM, timestamp).unwrap();
             }
             let batch = batch.stamp(self.heaps, self.first_cnt, self.cnt_step);
             let mut heaps = vec![Vec::new(); self.heaps as usize];
@@ -330,10 +337,12 @@ mod tests {
 
     #[test]
     fn the_stream_ends_when_every_flow_has() {
-        let source = Pattern::new(vec![SourceItem::samples(8)]);
         let flavour = Flavour::SPEAD_64_40;
-        let expectation =
-            Expectation { flows: 2, heaps: Some(3), ..Expectation::new(flavour, &source) };
+        let expectation = Expectation {
+            flows: 2,
+            heaps: Some(3),
+            ..Expectation::new(flavour, vec![(0x3300, 8)])
+        };
         let mut assembler = Assembler::new(expectation);
         assembler.datagram(&stop(Flavour::SPEAD_64_48));
         assembler.datagram(&stop(flavour));
@@ -423,10 +432,9 @@ mod tests {
             ),
             first_cnt: u64, cnt_step: u64, heaps in prop::option::of(0_u64..9),
         ) {
-            let source = Pattern::new(vec![SourceItem::samples(100)]);
             let flavour = Flavour::SPEAD_64_40;
             let expectation = Expectation {
-                first_cnt, cnt_step, heaps, heaps_in_flight: 4, ..Expectation::new(flavour, &source)
+                first_cnt, cnt_step, heaps, heaps_in_flight: 4, ..Expectation::new(flavour, vec![(0x3300, 100)])
             };
             let most = 4 * expectation.max_heap_len;
             let mut assembler = Assembler::new(expectation);
@@ -456,8 +464,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_no_packets(bytes: Vec<u8>) {
-            let source = Pattern::new(vec![SourceItem::samples(100)]);
-            let expectation = Expectation::new(Flavour::SPEAD_64_40, &source);
+            let expectation = Expectation::new(Flavour::SPEAD_64_40, vec![(0x3300, 100)]);
             let mut assembler = Assembler::new(expectation);
             assembler.datagram(&bytes);
             prop_assert_eq!(assembler.finish().not_spead, 1);

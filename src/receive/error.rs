@@ -1,14 +1,13 @@
-//! Why a stream cannot be received, or what it brought cannot be kept.
+//! Why a stream cannot be received.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::backend::SendError;
 
-/// Why a stream cannot be received, or what it brought cannot be kept.
+/// Why a stream cannot be received.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
@@ -40,22 +39,6 @@ pub enum ReceiveError {
         device: String,
         /// What it reports.
         source: SendError,
-    },
-    /// A file cannot be created.
-    #[error("cannot create {path}: {source}", path = path.display())]
-    Create {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {path}: {source}", path = path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
     },
 }
 

@@ -2,9 +2,19 @@
 
 use std::time::Duration;
 
-pub use crate::source::TIMESTAMP_ITEM;
-use crate::source::{Source, Verifier};
 use crate::wire::Flavour;
+
+/// Knows what the heaps of a stream contain.
+pub trait Verifier: Send {
+    /// Whether `payload` is, byte by byte, heap `index` of the stream.
+    fn matches(&self, index: u64, payload: &[u8]) -> bool;
+}
+
+impl<F: Fn(u64, &[u8]) -> bool + Send> Verifier for F {
+    fn matches(&self, index: u64, payload: &[u8]) -> bool {
+        self(index, payload)
+    }
+}
 
 /// What a receiver expects of a stream, and how much memory it spends on it.
 pub struct Expectation {
@@ -37,31 +47,29 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// The stream of a source: one flow, timestamps, cnts from 1 on.
-    pub fn new(flavour: Flavour, source: &dyn Source) -> Self {
-        let descriptors: usize = source
-            .items()
-            .iter()
-            // One that cannot be encoded is not sent either.
-            .filter_map(|item| Some(item.descriptor.encode(flavour).ok()?.len()))
-            .sum();
+    /// One flow of heaps that consist of these items, given as identifiers and bytes: with timestamps, cnts
+    /// from 1 on, until the stop heap, compared with nothing.
+    pub fn new(flavour: Flavour, items: Vec<(u64, usize)>) -> Self {
+        let heap_len = items.iter().fold(0_usize, |len, (_, size)| len.saturating_add(*size));
         Self {
             flavour,
-            items: source.items().iter().map(|item| (item.descriptor.id, item.size)).collect(),
+            items,
             timestamp: true,
             first_cnt: 1,
             cnt_step: 1,
-            heaps: source.heaps(),
-            max_heap_len: source.heap_len().saturating_add(descriptors + OTHER_PAYLOAD),
+            heaps: None,
+            max_heap_len: heap_len.saturating_add(OTHER_PAYLOAD),
             heaps_in_flight: HEAPS_IN_FLIGHT,
             flows: 1,
             idle: IDLE,
-            verifier: source.verifier(),
+            verifier: None,
         }
     }
 }
 
-/// Room for what may come along, such as the descriptor of the timestamp.
+/// Identifier of the timestamp, as in the tutorial of spead2.
+pub const TIMESTAMP_ITEM: u64 = 0x1600;
+/// Room for what may come along, such as descriptors.
 const OTHER_PAYLOAD: usize = 4096;
 const HEAPS_IN_FLIGHT: usize = 256;
 const IDLE: Duration = Duration::from_millis(200);

@@ -37,7 +37,7 @@ impl Frame {
     }
 
     /// Whether the elements are bytes to be shown as they are.
-    pub(super) fn is_bytes(&self) -> bool {
+    pub fn is_bytes(&self) -> bool {
         Scalar::parse(&self.descr).is_some_and(Scalar::is_byte)
     }
 }

@@ -4,7 +4,6 @@ use super::catalogue::Catalogue;
 use super::heap::Content;
 use super::item_type::ItemType;
 use super::landing::{Extent, Lies, Scratch};
-use super::picture::Picture;
 use super::window::{Window, WindowConfig};
 use crate::wire::Descriptor;
 
@@ -115,7 +114,6 @@ fn check(item_type: &ItemType, content: Content<'_>) {
     };
     assert!(frame.bytes.len() <= 8 * len, "{len} bytes became {}", frame.bytes.len());
     let _ = frame.scaled(2.0, 1.0);
-    let _ = Picture::of(&frame);
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use thiserror::Error;
 use super::bits::{bits_at, sign_extended};
 use super::frame::Frame;
 use super::heap::Content;
-use crate::source::element_size;
 use crate::wire::{Descriptor, Field};
 
 /// How the bytes of an item are to be read: what a descriptor says, once it makes sense.
@@ -36,7 +35,7 @@ impl ItemType {
         let (elements, shape) = match &descriptor.numpy_header {
             Some(header) => {
                 let dtype = |reason| ItemTypeError::Dtype { descr: header.descr.clone(), reason };
-                let size = element_size(&header.descr).map_err(dtype)?;
+                let size = header.element_size().map_err(dtype)?;
                 if size == 0 {
                     return Err(dtype("elements without bytes".into()));
                 }

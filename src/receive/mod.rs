@@ -6,8 +6,7 @@
 //! than it says.
 //!
 //! Any stream is received by a [`Listener`], put together by a [`Window`], and read with a
-//! [`Catalogue`] of the descriptors in it: that makes [`Frame`]s of items, which are numpy arrays, to be
-//! kept by a [`Store`] and looked at as a [`Picture`].
+//! [`Catalogue`] of the descriptors in it: that makes [`Frame`]s of items, which are numpy arrays.
 
 #[doc(hidden)]
 pub mod fuzz;
@@ -27,26 +26,22 @@ mod landing;
 mod listener;
 mod partial;
 mod past;
-mod picture;
 mod progress;
 mod receiver;
 mod scalar;
 mod sequence;
 mod socket;
-mod store;
 mod tally;
 mod window;
 
 pub use catalogue::{Catalogue, Described};
 pub use error::ReceiveError;
-pub use expectation::{Expectation, TIMESTAMP_ITEM};
+pub use expectation::{Expectation, TIMESTAMP_ITEM, Verifier};
 pub use frame::Frame;
 pub use heap::{Content, Heap};
 pub use item_type::{ItemType, ItemTypeError};
 pub use listener::Listener;
-pub use picture::Picture;
 pub use progress::Progress;
 pub use receiver::{Received, Receiver};
-pub use store::Store;
 pub use tally::{SubstreamTally, Tally};
 pub use window::{Window, WindowConfig};

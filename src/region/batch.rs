@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use super::in_flight::InFlight;
 use super::layout::{Layout, Region, Spacing};
 use super::payload::{PayloadMut, What};
@@ -25,6 +27,28 @@ pub struct Slot {
     pub region: u64,
     /// Which batch of the region.
     pub batch: u32,
+}
+
+/// Why an immediate is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ImmediateError {
+    /// The value has more bits than the flavour has for it.
+    #[error("{value} does not fit immediate {id:#x}: the flavour's end at {most}")]
+    TooLarge {
+        /// The item.
+        id: u64,
+        /// The value.
+        value: u64,
+        /// The largest that fits.
+        most: u64,
+    },
+    /// The heap has no such immediate.
+    #[error("the heap has no immediate {id:#x}")]
+    Missing {
+        /// The item.
+        id: u64,
+    },
 }
 
 /// Where the payload of a heap lies.
@@ -86,14 +110,23 @@ impl Batch {
         self.payload(heap).copy_from(bytes)
     }
 
-    /// Changes an immediate of a heap. Bits beyond the flavour's are dropped.
+    /// Changes an immediate of a heap.
+    ///
+    /// # Errors
+    ///
+    /// If the value has more bits than the flavour has for it, or the heap has no such immediate. Then the
+    /// heap is as it was.
     ///
     /// # Panics
     ///
-    /// If there is no such heap, or it has no such immediate.
-    pub fn set_immediate(&mut self, heap: u32, id: u64, value: u64) {
+    /// If there is no such heap.
+    pub fn set_immediate(&mut self, heap: u32, id: u64, value: u64) -> Result<(), ImmediateError> {
         let mut bytes = self.bytes();
         let plan = bytes.region().plan();
+        let most = plan.flavour().max_value();
+        if value > most {
+            return Err(ImmediateError::TooLarge { id, value, most });
+        }
         let packets = plan.packets_of(heap);
         let pointer = ItemPointer::immediate(plan.flavour(), id, value).to_be_bytes();
         let mut found = false;
@@ -104,7 +137,7 @@ impl Batch {
                 bytes.slice(start..start + pointer.len()).copy_from_slice(&pointer);
             }
         }
-        assert!(found, "heap {heap} has no immediate {id:#x}");
+        if found { Ok(()) } else { Err(ImmediateError::Missing { id }) }
     }
 
     /// Attaches the payload of a heap to `source`, one of [`Region::sources`], from `offset` bytes on.

@@ -29,7 +29,7 @@ mod layout;
 mod memory;
 mod payload;
 
-pub use batch::{Batch, Slot};
+pub use batch::{Batch, ImmediateError, Slot};
 pub use in_flight::{InFlight, PacketBytes};
 pub use layout::{Layout, Region, RegionError};
 pub use memory::{Memory, MemoryError, Pages, Truncated};

@@ -22,6 +22,8 @@ pub struct Completion {
     pub first_cnt: u64,
     /// The heaps that did not go out whole, in order. All others did.
     pub failures: Vec<HeapFailure>,
+    /// The number that it was submitted with: [`Job::tag`](super::Job::tag).
+    pub tag: u64,
 }
 
 /// A heap of which at least one packet did not go out.
@@ -48,8 +50,12 @@ impl Completion {
 pub struct Rejected {
     /// The batch, unchanged.
     pub batch: Box<Batch>,
+    /// How many of its heaps were to be submitted.
+    pub heaps: u32,
     /// Why.
     pub reason: Reason,
+    /// The number that it was submitted with: [`Job::tag`](super::Job::tag).
+    pub tag: u64,
 }
 
 /// Why a batch was not accepted.
@@ -72,6 +78,8 @@ pub enum Reason {
     },
     /// The backend has failed before.
     Failed(SendError),
+    /// The stream has ended, or has as many heaps as it was to have.
+    Ended,
 }
 
 impl fmt::Display for Reason {
@@ -83,6 +91,7 @@ impl fmt::Display for Reason {
             }
             Self::Unattached { heap } => write!(f, "heap {heap} is attached to no payload"),
             Self::Failed(error) => write!(f, "the backend has failed: {error}"),
+            Self::Ended => f.write_str("the stream has ended"),
         }
     }
 }
@@ -274,6 +283,7 @@ impl Entry {
             heaps: self.in_flight.heaps(),
             first_cnt: self.first_cnt,
             failures: self.failures,
+            tag: 0,
             batch: reclaim(self.in_flight),
         }
     }

@@ -3,9 +3,12 @@
 mod completion;
 mod pacing;
 mod pipeline;
+mod poster;
+mod stop;
 mod substreams;
 #[cfg(test)]
 mod tests;
+mod wakeup;
 
 use std::collections::VecDeque;
 use std::hint;
@@ -14,7 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use completion::{Completion, HeapFailure, Reason, Rejected};
-pub use pipeline::{NextCompletion, Pipeline};
+pub(crate) use pipeline::{DRAIN, Next, PipelineOptions, pin};
+pub use pipeline::{Job, NextCompletion, Panicked, Pipeline};
+pub use stop::Stop;
 pub use substreams::Substreams;
 use thiserror::Error;
 
@@ -49,7 +54,7 @@ use crate::region::{Batch, Layout, Memory, Region, RegionError};
 /// let mut sender = Sender::new(Box::new(backend));
 /// let mut batch = sender.allocate(&plan, Layout::Packed, 1, Vec::new())?.remove(0);
 /// for heap in 0..batch.heaps() {
-///     batch.set_immediate(heap, 0x1600, 1024 * u64::from(heap));
+///     batch.set_immediate(heap, 0x1600, 1024 * u64::from(heap))?;
 ///     batch.fill(heap, &[7; 1024]);
 /// }
 /// sender.submit(batch)?;
@@ -127,7 +132,7 @@ impl Sender {
     /// From now on, pauses between bursts that are no longer than that are spun through, and longer ones
     /// are slept through but for that time at their end: 100 us unless said otherwise. The shorter, the
     /// less CPU time it takes, and the later bursts are.
-    pub fn min_sleep(&mut self, min_sleep: Duration) {
+    pub fn set_min_sleep(&mut self, min_sleep: Duration) {
         self.pacing.min_sleep = min_sleep;
     }
 
@@ -247,7 +252,7 @@ impl Sender {
             self.failed.as_ref().map(|(_, error)| Reason::Failed(error.clone()))
         };
         if let Some(reason) = reason {
-            return Err(Rejected { batch: Box::new(batch), reason });
+            return Err(Rejected { batch: Box::new(batch), heaps, reason, tag: 0 });
         }
         let is_paced = rate.or(self.pacing.rate).is_some();
         if is_paced && !self.in_flight.iter().any(|entry| entry.unposted().is_some()) {

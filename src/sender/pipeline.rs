@@ -1,43 +1,143 @@
 //! A sender on a thread of its own, so that one core fills while another sends.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::hint;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TrySendError, sync_channel};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::set_timerslack;
 use nix::unistd::Pid;
 
-use super::completion::{Completion, Rejected};
+use super::completion::{Completion, Reason, Rejected};
+use super::poster::{Order, Poster, Recurring, SPIN};
+use super::stop::Stop;
+use super::wakeup::WakeUp;
 use super::{Batch, Sender};
+use crate::backend::SendError;
+use crate::pacer::Rate;
 
 /// A sender on a thread of its own. A batch is handed over once, and comes back once.
 ///
 /// Completions can be waited for, polled for, or awaited: [`Pipeline::completion`] is a future that needs
-/// no particular runtime.
-#[derive(Debug)]
+/// no particular runtime. Nothing that the thread has to do waits for whoever fills: it posts what it was
+/// given, notes what is done, repeats what is due.
 pub struct Pipeline {
     /// None once closed.
-    jobs: Option<SyncSender<Job>>,
-    results: Receiver<Result<Completion, Rejected>>,
+    orders: Option<SyncSender<Order>>,
+    results: Receiver<Message>,
     /// Results that were taken in to make room for more.
     ready: VecDeque<Result<Completion, Rejected>>,
-    waker: Arc<AtomicWaker>,
+    shared: Arc<Shared>,
+    /// What [`Stop`] calls, for as long as this exists.
+    _on_stop: Arc<dyn Fn() + Send + Sync>,
     thread: Option<JoinHandle<Sender>>,
     in_flight: usize,
 }
 
+/// What to submit, and how.
 #[derive(Debug)]
-struct Job {
-    batch: Batch,
-    heaps: u32,
+pub struct Job {
+    /// The batch.
+    pub batch: Batch,
+    /// How many of its heaps, the first ones.
+    pub heaps: u32,
+    /// A rate to keep to in place of the sender's.
+    pub rate: Option<Rate>,
+    /// When it may be posted, with all that is submitted after it; `None` is at once.
+    pub not_before: Option<Instant>,
+    /// A number that comes back with the batch.
+    pub tag: u64,
+}
+
+impl Job {
+    /// The first `heaps` heaps of a batch, at once, at the sender's rate.
+    pub fn new(batch: Batch, heaps: u32) -> Self {
+        Self { batch, heaps, rate: None, not_before: None, tag: 0 }
+    }
+}
+
+/// How a pipeline is set up.
+pub(crate) struct PipelineOptions {
+    /// Batches that may be in flight without a submit having to wait.
+    pub(crate) batches: usize,
+    /// The CPU to bind the thread to.
+    pub(crate) cpu: Option<usize>,
+    /// How long what is in flight at the end is waited for while nothing of it goes.
+    pub(crate) drain: Duration,
+    /// Sees each result first, on the thread that posts.
+    pub(crate) observer: Option<Observer>,
+    /// What ends it.
+    pub(crate) stop: Stop,
+}
+
+/// Sees what came of a batch.
+pub(crate) type Observer = Box<dyn FnMut(&Result<Completion, Rejected>, &Sender) + Send>;
+
+/// What the thread that posts says.
+pub(super) enum Message {
+    Result(Result<Completion, Rejected>),
+    /// Whoever waits is to look around.
+    LookAround,
+}
+
+/// What both threads look at.
+pub(super) struct Shared {
+    pub(super) wake_up: WakeUp,
+    pub(super) waker: AtomicWaker,
+    stop: Stop,
+    /// Whether the thread has ended.
+    ended: AtomicBool,
+    look_around: SyncSender<Message>,
+}
+
+impl Shared {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_raised()
+    }
+
+    /// Ends the waits of both sides.
+    fn interrupt(&self) {
+        self.wake_up.wake();
+        // If there is no room, there is something to find for whoever waits.
+        let _ = self.look_around.try_send(Message::LookAround);
+        self.waker.wake();
+    }
+}
+
+/// Says that the thread ends, however it does.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
+        self.0.interrupt();
+    }
+}
+
+/// The thread that posts has panicked; what it said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the thread that posts has panicked: {0}")]
+pub struct Panicked(pub String);
+
+/// What is there for whoever fills.
+pub(crate) enum Next {
+    /// A batch came back.
+    Result(Result<Completion, Rejected>),
+    /// It is to end.
+    Stopped,
+    /// Nothing is in flight.
+    Nothing,
 }
 
 impl Pipeline {
@@ -48,24 +148,57 @@ impl Pipeline {
     ///
     /// If the thread cannot be started, or there is no such core.
     pub fn start(sender: Sender, batches: usize, core: Option<usize>) -> io::Result<Self> {
-        let (jobs, incoming) = sync_channel(batches.max(1));
-        // Room for each result, so that the sender never waits for its user.
-        let (outgoing, results) = sync_channel(2 * batches.max(1) + 1);
+        let (drain, observer, stop) = (DRAIN, None, Stop::new()?);
+        Self::start_with(sender, PipelineOptions { batches, cpu: core, drain, observer, stop })
+    }
+
+    pub(crate) fn start_with(sender: Sender, options: PipelineOptions) -> io::Result<Self> {
+        let PipelineOptions { batches, cpu, drain, observer, stop } = options;
+        let batches = batches.max(1);
+        let (orders, incoming) = sync_channel(batches);
+        // Room for each result, so that the thread never waits for whoever fills, and for some interrupts.
+        let (outgoing, results) = sync_channel(2 * batches + 4);
         let (started, start) = sync_channel(1);
-        let waker = Arc::new(AtomicWaker::new());
-        let wake = waker.clone();
+        let shared = Arc::new(Shared {
+            wake_up: WakeUp::new()?,
+            waker: AtomicWaker::new(),
+            stop: stop.clone(),
+            ended: AtomicBool::new(false),
+            look_around: outgoing.clone(),
+        });
+        let poster = Poster {
+            sender,
+            orders: incoming,
+            results: outgoing,
+            shared: shared.clone(),
+            queue: VecDeque::with_capacity(batches),
+            recurring: Vec::new(),
+            tags: Vec::with_capacity(batches),
+            drain,
+            observer,
+        };
+        let ending = Ending(shared.clone());
         let thread = thread::Builder::new().name("doorbell sender".into()).spawn(move || {
-            let pinned = core.map_or(Ok(()), pin);
+            let ending = ending;
+            let pinned = cpu.map_or(Ok(()), pin);
             let is_pinned = pinned.is_ok();
             let _ = started.send(pinned);
-            if is_pinned { run(sender, &incoming, &outgoing, &wake) } else { sender }
+            // Sleeps may be late by 50 us otherwise: prctl(2).
+            let _ = set_timerslack(1);
+            let sender = if is_pinned { poster.run() } else { poster.sender };
+            drop(ending);
+            sender
         })?;
         start.recv().map_err(|RecvError| io::Error::other("the sender's thread ended"))??;
+        let told = shared.clone();
+        let on_stop: Arc<dyn Fn() + Send + Sync> = Arc::new(move || told.interrupt());
+        stop.tell(&on_stop);
         Ok(Self {
-            jobs: Some(jobs),
+            orders: Some(orders),
             results,
             ready: VecDeque::new(),
-            waker,
+            shared,
+            _on_stop: on_stop,
             thread: Some(thread),
             in_flight: 0,
         })
@@ -80,16 +213,85 @@ impl Pipeline {
 
     /// Sends the first `heaps` heaps of a batch.
     pub fn submit_first(&mut self, batch: Batch, heaps: u32) {
+        self.submit_job(Job::new(batch, heaps));
+    }
+
+    /// As [`Pipeline::submit_first`], at a time and a rate of its own.
+    pub fn submit_job(&mut self, job: Job) {
         self.in_flight += 1;
-        let jobs = self.jobs.as_ref().expect("a pipeline is open until it is dropped");
-        let mut job = Job { batch, heaps };
-        while let Err(error) = jobs.try_send(job) {
-            let TrySendError::Full(refused) = error else {
-                panic!("the sender's thread has panicked");
-            };
-            job = refused;
-            // Nobody else takes results: without room for them the thread would take no jobs.
-            self.ready.extend(self.results.recv());
+        self.order(Order::Submit(job));
+    }
+
+    /// Submits a batch again and again, `every` so often, as long as it comes back in time, whoever else
+    /// submits or does not; it is not given back.
+    pub fn repeat(&mut self, batch: Batch, every: Duration) {
+        self.recur(batch, every, None, None);
+    }
+
+    /// Submits a batch `every` so often for `span`, with the same cnts each time, the sender's next; only
+    /// then what is submitted meanwhile.
+    pub(crate) fn warm_up(
+        &mut self,
+        batch: Batch,
+        every: Duration,
+        span: Duration,
+        cnts: (u64, u64),
+    ) {
+        self.recur(batch, every, Some(Instant::now() + span), Some(cnts));
+    }
+
+    fn recur(
+        &mut self,
+        batch: Batch,
+        every: Duration,
+        before_jobs: Option<Instant>,
+        cnts: Option<(u64, u64)>,
+    ) {
+        let (slot, due) = (batch.slot(), Instant::now());
+        let recurring = Recurring { batch: Some(batch), slot, every, before_jobs, cnts, due };
+        self.order(Order::Repeat(recurring));
+    }
+
+    /// Runs `call` where the sender is, between two of its posts, and returns what it does: to ask for
+    /// [`Sender::counters`] or [`Sender::jitter`], to change [`Sender::pace`] or
+    /// [`Sender::number_heaps`] for what is submitted from then on.
+    ///
+    /// # Errors
+    ///
+    /// If the thread has panicked.
+    pub fn with<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&mut Sender) -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let (answer, answered) = sync_channel(1);
+        let call = move |sender: &mut Sender| {
+            let _ = answer.send(call(sender));
+        };
+        // If the thread has ended, the answer's sender is gone, too.
+        self.order(Order::Call(Box::new(call)));
+        answered.recv().map_err(|RecvError| Panicked("while it was asked".into()))
+    }
+
+    /// Tells the thread. If that has ended, a batch that was to be submitted comes back.
+    fn order(&mut self, mut order: Order) {
+        while let Some(orders) = self.orders.as_ref() {
+            match orders.try_send(order) {
+                Ok(()) => return self.shared.wake_up.wake(),
+                Err(TrySendError::Full(refused)) => order = refused,
+                Err(TrySendError::Disconnected(Order::Submit(job))) => {
+                    let reason = Reason::Failed(SendError::Closed);
+                    let Job { batch, heaps, tag, .. } = job;
+                    let rejected = Rejected { batch: Box::new(batch), heaps, reason, tag };
+                    return self.ready.push_back(Err(rejected));
+                }
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+            self.shared.wake_up.wake();
+            // Nobody else takes results: without room for them the thread would take no orders.
+            while let Some(result) = self.take_result() {
+                self.ready.push_back(result);
+            }
+            thread::yield_now();
         }
     }
 
@@ -100,22 +302,69 @@ impl Pipeline {
 
     /// A batch that is done, if there is one. Does not block.
     pub fn poll(&mut self) -> Option<Result<Completion, Rejected>> {
-        let result = self.ready.pop_front().or_else(|| self.results.try_recv().ok())?;
+        let result = self.ready.pop_front().or_else(|| self.take_result())?;
         self.in_flight -= 1;
         Some(result)
     }
 
+    fn take_result(&self) -> Option<Result<Completion, Rejected>> {
+        loop {
+            match self.results.try_recv().ok()? {
+                Message::Result(result) => return Some(result),
+                Message::LookAround => {}
+            }
+        }
+    }
+
     /// Blocks until a batch is done, and returns it; `None` if none is in flight.
     pub fn wait(&mut self) -> Option<Result<Completion, Rejected>> {
-        if self.in_flight == 0 {
-            return None;
+        loop {
+            match self.next() {
+                Next::Result(result) => return Some(result),
+                Next::Nothing => return None,
+                Next::Stopped => {
+                    // What is in flight comes back all the same.
+                    if let Message::Result(result) = self.results.recv().ok()? {
+                        self.in_flight -= 1;
+                        return Some(result);
+                    }
+                }
+            }
         }
-        if let Some(result) = spin(|| self.poll()) {
-            return Some(result);
+    }
+
+    /// Blocks until a batch is done or it is to end.
+    pub(crate) fn next(&mut self) -> Next {
+        let begin = Instant::now();
+        loop {
+            if let Some(result) = self.poll() {
+                return Next::Result(result);
+            }
+            if self.in_flight == 0 || self.shared.ended.load(Ordering::SeqCst) {
+                // What came between the two looks is the last that came.
+                return self.poll().map_or_else(
+                    || {
+                        self.in_flight = 0;
+                        Next::Nothing
+                    },
+                    Next::Result,
+                );
+            }
+            if self.shared.is_stopped() {
+                return Next::Stopped;
+            }
+            if begin.elapsed() < SPIN {
+                hint::spin_loop();
+                continue;
+            }
+            match self.results.recv() {
+                Ok(Message::Result(result)) => {
+                    self.in_flight -= 1;
+                    return Next::Result(result);
+                }
+                Ok(Message::LookAround) | Err(RecvError) => {}
+            }
         }
-        let result = self.results.recv().ok()?;
-        self.in_flight -= 1;
-        Some(result)
     }
 
     /// The next batch that is done; `None` if none is in flight.
@@ -123,28 +372,62 @@ impl Pipeline {
         NextCompletion { pipeline: self }
     }
 
+    /// As [`Pipeline::next`], for a future.
+    pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Next> {
+        if let Some(next) = self.ready_next() {
+            return Poll::Ready(next);
+        }
+        self.shared.waker.register(context.waker());
+        // A batch that came back before the waker was in place woke nobody.
+        self.ready_next().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn ready_next(&mut self) -> Option<Next> {
+        if let Some(result) = self.poll() {
+            return Some(Next::Result(result));
+        }
+        if self.in_flight == 0 || self.shared.ended.load(Ordering::SeqCst) {
+            return Some(self.poll().map_or(Next::Nothing, Next::Result));
+        }
+        self.shared.is_stopped().then_some(Next::Stopped)
+    }
+
     /// Waits for what is in flight, ends the thread, and returns the sender with the last results.
-    pub fn close(mut self) -> (Sender, Vec<Result<Completion, Rejected>>) {
-        drop(self.jobs.take());
+    ///
+    /// Where nothing goes any more, for ten seconds, what is in flight is given up.
+    ///
+    /// # Errors
+    ///
+    /// If the thread has panicked; then the batches in flight are gone.
+    pub fn close(mut self) -> Result<(Sender, Vec<Result<Completion, Rejected>>), Panicked> {
+        self.hang_up();
         let mut results = Vec::with_capacity(self.in_flight);
         while let Some(result) = self.wait() {
             results.push(result);
         }
         let thread = self.thread.take().expect("a pipeline has a thread until it is dropped");
-        match thread.join() {
-            Ok(sender) => (sender, results),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        thread.join().map(|sender| (sender, results)).map_err(|panic| Panicked(words(&*panic)))
+    }
+
+    fn hang_up(&mut self) {
+        drop(self.orders.take());
+        self.shared.wake_up.wake();
     }
 }
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        self.hang_up();
         if let Some(thread) = self.thread.take() {
-            while self.results.recv().is_ok() {}
+            while self.wait().is_some() {}
             let _ = thread.join();
         }
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
 }
 
@@ -159,88 +442,27 @@ impl Future for NextCompletion<'_> {
     type Output = Option<Result<Completion, Rejected>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.pipeline.in_flight == 0 {
-            return Poll::Ready(None);
-        }
-        if let Some(result) = self.pipeline.poll() {
-            return Poll::Ready(Some(result));
-        }
-        self.pipeline.waker.register(context.waker());
-        // A batch that came back before the waker was in place woke nobody.
-        match self.pipeline.poll() {
-            Some(result) => Poll::Ready(Some(result)),
-            None => Poll::Pending,
+        match self.pipeline.poll_next(context) {
+            Poll::Ready(Next::Result(result)) => Poll::Ready(Some(result)),
+            Poll::Ready(Next::Nothing) => Poll::Ready(None),
+            // Nothing stops a pipeline that has no stream above it.
+            Poll::Ready(Next::Stopped) | Poll::Pending => Poll::Pending,
         }
     }
 }
 
-fn run(
-    mut sender: Sender,
-    jobs: &Receiver<Job>,
-    results: &SyncSender<Result<Completion, Rejected>>,
-    waker: &AtomicWaker,
-) -> Sender {
-    let give_back = |result| {
-        // Where nobody listens any more the pipeline is being dropped, and the batch with it.
-        let _ = results.send(result);
-        waker.wake();
-    };
-    let mut open = true;
-    while open || sender.in_flight() > 0 {
-        let job = match sender.in_flight() {
-            0 => match spin(|| jobs.try_recv().ok()) {
-                Some(job) => Ok(job),
-                None => jobs.recv().map_err(|RecvError| TryRecvError::Disconnected),
-            },
-            _ => jobs.try_recv(),
-        };
-        // More jobs may be waiting: they are posted before anything is waited for.
-        let idle = job.is_err();
-        match job {
-            Ok(Job { batch, heaps }) => {
-                if let Err(rejected) = sender.submit_first(batch, heaps) {
-                    give_back(Err(rejected));
-                }
-            }
-            Err(TryRecvError::Disconnected) => open = false,
-            Err(TryRecvError::Empty) => {}
-        }
-        // Of several batches the first may well be done, and whoever fills may wait for it: a poll right
-        // after a post is but a glance.
-        let done = sender.poll().or_else(|| (sender.in_flight() > 1).then(|| sender.poll())?);
-        match done {
-            Some(completion) => give_back(Ok(completion)),
-            None if idle && sender.in_flight() > 0 => sender.idle(LONGEST_WAIT),
-            None => {}
-        }
-    }
-    sender
-}
-
-/// Tries again and again for about as long as a batch takes.
-///
-/// A thread that sleeps has to be woken, and that costs the other one, which has work to do, a system call
-/// and an interrupt for each batch.
-fn spin<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = attempt() {
-            return Some(found);
-        }
-        if start.elapsed() >= SPIN {
-            return None;
-        }
-        hint::spin_loop();
-    }
-}
-
-fn pin(core: usize) -> io::Result<()> {
+/// Binds the calling thread to a CPU.
+pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
+    set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// What 512 KiB take at 5 GB/s.
-const SPIN: Duration = Duration::from_micros(100);
-/// How long the thread waits for the backend before it looks for another batch.
-const LONGEST_WAIT: Duration = Duration::from_millis(1);
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".into())
+}
+
+/// How long what is in flight at the end is waited for while nothing of it goes.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);

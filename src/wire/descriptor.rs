@@ -1,9 +1,11 @@
 //! Descriptors: what an item is called, what it means, and how its bytes are to be read.
 
 use std::fmt::{self, Write};
+use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::dtype::element_size;
 use super::item;
 use super::literal::Literal;
 use super::spead::{
@@ -60,6 +62,33 @@ impl NumpyHeader {
     /// A C-ordered array of a plain element type such as `<f4`.
     pub fn new(dtype: &str, shape: &[u64]) -> Self {
         Self { descr: format!("'{dtype}'"), fortran_order: false, shape: shape.to_vec() }
+    }
+
+    /// Bytes of an element.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the element type, in words: numpy has no such type, or it holds Python objects.
+    pub fn element_size(&self) -> Result<usize, String> {
+        element_size(&self.descr)
+    }
+}
+
+/// Reads the dictionary, whose keys may come in any order; of those that occur twice, the last counts.
+impl FromStr for NumpyHeader {
+    type Err = DescriptorError;
+
+    fn from_str(dictionary: &str) -> Result<Self, DescriptorError> {
+        let parse = || {
+            let literal = Literal::parse(dictionary)?;
+            let (_, descr) = literal.value("descr")?;
+            let (&Literal::Boolean(fortran_order), _) = literal.value("fortran_order")? else {
+                return None;
+            };
+            let (shape, _) = literal.value("shape")?;
+            Some(Self { descr: descr.into(), fortran_order, shape: shape.dimensions()? })
+        };
+        parse().ok_or_else(|| DescriptorError::NumpyHeader(text(dictionary.as_bytes())))
     }
 }
 
@@ -225,18 +254,9 @@ fn emit(flavour: Flavour, id: u64, items: &[(u64, &[u8])]) -> Vec<u8> {
     packet
 }
 
-/// Reads the dictionary of a numpy header, whose keys may come in any order.
 fn parse_numpy(content: &[u8]) -> Result<NumpyHeader, DescriptorError> {
-    let parse = || {
-        let literal = Literal::parse(std::str::from_utf8(content).ok()?)?;
-        let (_, descr) = literal.value("descr")?;
-        let (&Literal::Boolean(fortran_order), _) = literal.value("fortran_order")? else {
-            return None;
-        };
-        let (shape, _) = literal.value("shape")?;
-        Some(NumpyHeader { descr: descr.into(), fortran_order, shape: shape.dimensions()? })
-    };
-    parse().ok_or_else(|| DescriptorError::NumpyHeader(text(content)))
+    let not_text = |_| DescriptorError::NumpyHeader(text(content));
+    std::str::from_utf8(content).map_err(not_text)?.parse()
 }
 
 fn text(bytes: &[u8]) -> String {

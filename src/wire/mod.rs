@@ -6,6 +6,7 @@
 
 mod checksum;
 mod descriptor;
+mod dtype;
 mod ethernet;
 mod frame;
 mod ipv4;
@@ -18,9 +19,9 @@ mod udp;
 mod vlan;
 
 pub use descriptor::{Descriptor, DescriptorError, Field, NumpyHeader};
+pub use dtype::canonical_dtype;
 pub(crate) use ethernet::EtherType;
 pub use frame::{Endpoints, FrameHeader, MixedFamilies};
-pub(crate) use literal::Literal;
 pub use mac_address::{MacAddress, MacAddressError};
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{

@@ -170,7 +170,7 @@ fn nothing_that_is_written_after_completion_is_sent() {
                     let mut batch = sender.wait().unwrap().batch;
                     for heap in 0..batch.heaps() {
                         batch.fill(heap, &[0; 1024]);
-                        batch.set_immediate(heap, 0x1600, u64::MAX);
+                        batch.set_immediate(heap, 0x1600, u64::MAX >> 24).unwrap();
                     }
                     batch
                 });

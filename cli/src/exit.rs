@@ -1,0 +1,89 @@
+//! Why the program ends early, and with which code.
+
+use std::process::ExitCode;
+
+use crate::config::{ConfigError, with_flags};
+use crate::source::SourceError;
+use doorbell::backend::{OpenError, SendError};
+use doorbell::receive::ReceiveError;
+use doorbell::sender::AllocateError;
+use doorbell::settings::SettingsError;
+use doorbell::stream::StreamError;
+use thiserror::Error;
+
+use super::recv::StoreError;
+
+/// Why the program ends before it has sent the stream.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Wrong use, said in words.
+    #[error("{0}")]
+    Usage(String),
+    /// Wrong configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A stream that cannot be planned or opened.
+    #[error("{}", with_flags(&.0.to_string()))]
+    Stream(#[from] StreamError),
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The backend cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The receiver on loopback cannot be opened.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// What was received cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Figures cannot be served.
+    #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
+    Metrics {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// The backend refuses a setting.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// There is no memory, or the backend does not take it.
+    #[error(transparent)]
+    Allocate(#[from] AllocateError),
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::Config(error.into())
+    }
+}
+
+impl Failure {
+    /// The code that the program exits with.
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Source(SourceError::Truncated(_)) => HEAPS_FAILED,
+            Self::Stream(
+                StreamError::Settings(_) | StreamError::Heap(_) | StreamError::Plan(_),
+            )
+            | Self::Usage(_)
+            | Self::Config(_)
+            | Self::Source(_)
+            | Self::Metrics { .. } => USAGE,
+            Self::Stream(_)
+            | Self::Open(_)
+            | Self::Receive(_)
+            | Self::Store(_)
+            | Self::Send(_)
+            | Self::Allocate(_) => BACKEND,
+        })
+    }
+}
+
+/// Some heaps failed.
+pub const HEAPS_FAILED: u8 = 1;
+/// 128 and the number of SIGINT, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+const USAGE: u8 = 2;
+const BACKEND: u8 = 3;

@@ -1,0 +1,229 @@
+//! `doorbell recv`.
+
+mod frames;
+mod inlet;
+mod picture;
+mod progress;
+mod reader;
+mod report;
+mod store;
+mod verification;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
+
+use self::inlet::Inlet;
+pub use self::picture::Picture;
+use self::progress::Progress;
+use self::reader::Reader;
+use self::report::{Ending, Report};
+pub use self::store::{Store, StoreError};
+use super::args::RecvArguments;
+use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::signals::interruption;
+
+/// Receives a stream, and says what came of it.
+pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
+    let inlet = Inlet::open(arguments)?;
+    let reader = Reader::open(arguments)?;
+    let interrupted = interruption()?;
+    if !arguments.quiet {
+        inlet.announce();
+    }
+    let window = Window::new(WindowConfig {
+        heaps: arguments.window as usize,
+        max_heap_len: usize::try_from(arguments.max_heap.bytes()).unwrap_or(usize::MAX),
+        substreams: inlet.substreams(),
+    });
+    let mut session = Session {
+        inlet,
+        window,
+        desk: Desk::start(reader),
+        progress: Progress::new(arguments.heaps, arguments.quiet),
+        begin: None,
+        latest: Instant::now(),
+    };
+    let ending = session.receive(arguments, &interrupted);
+    let (report, read) = session.finish(arguments, ending);
+    if !arguments.quiet {
+        report.print();
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+    }
+    Ok(match read {
+        Err(error) => {
+            eprintln!("doorbell: {error}");
+            ExitCode::from(HEAPS_FAILED)
+        }
+        Ok(()) if report.ended == Ending::Interrupted => ExitCode::from(INTERRUPTED),
+        Ok(()) if report.is_success() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(HEAPS_FAILED),
+    })
+}
+
+/// A stream on its way in: packets are taken in on this thread, and heaps are read on
+/// another, so that a slow disk does not have the kernel drop packets.
+struct Session {
+    inlet: Inlet,
+    window: Window,
+    desk: Desk,
+    progress: Progress,
+    /// When the first packet came.
+    begin: Option<Instant>,
+    /// When the last one came, or listening began.
+    latest: Instant,
+}
+
+impl Session {
+    /// Receives until there is a reason to end.
+    fn receive(
+        &mut self,
+        arguments: &RecvArguments,
+        interrupted: &AtomicBool,
+    ) -> Result<Ending, ReceiveError> {
+        self.latest = Instant::now();
+        loop {
+            let stopped = self.window.is_stopped();
+            // Packets may have overtaken each other: what is on the way when the stream stops counts.
+            let patience = match stopped {
+                true if self.window.is_waiting() => GRACE,
+                true => Duration::ZERO,
+                false => PATIENCE.min(arguments.timeout.unwrap_or(PATIENCE)),
+            };
+            let datagrams = self.inlet.receive(&mut self.window, patience)?;
+            if datagrams > 0 {
+                self.latest = Instant::now();
+                self.begin.get_or_insert(self.latest);
+            } else {
+                self.window.settle();
+            }
+            self.hand_over();
+            if interrupted.load(Ordering::Relaxed) {
+                return Ok(Ending::Interrupted);
+            }
+            if arguments.heaps.is_some_and(|heaps| self.window.whole() >= heaps) {
+                return Ok(Ending::Heaps);
+            }
+            if self.desk.is_closed() {
+                return Ok(Ending::Failed);
+            }
+            if stopped && datagrams == 0 {
+                return Ok(Ending::Stopped);
+            }
+            if arguments.timeout.is_some_and(|timeout| self.latest.elapsed() >= timeout) {
+                return Ok(Ending::Timeout);
+            }
+            self.progress.received(&self.window);
+        }
+    }
+
+    /// Gives heaps that are whole to the reader, and waits for it if it has as many as may be out.
+    fn hand_over(&mut self) {
+        while let Some(heap) = self.window.take() {
+            self.desk.give(heap);
+        }
+        self.desk.returned().for_each(|heap| self.window.give_back(heap));
+        while self.window.is_exhausted() && !self.desk.is_closed() {
+            if let Some(heap) = self.desk.wait() {
+                self.window.give_back(heap);
+            }
+        }
+    }
+
+    /// Reads what is left, and says what came of it all.
+    fn finish(
+        mut self,
+        arguments: &RecvArguments,
+        ending: Result<Ending, ReceiveError>,
+    ) -> (Report, Result<(), Failure>) {
+        let (ended, received) = match ending {
+            Ok(ended) => (ended, Ok(())),
+            Err(error) => (Ending::Failed, Err(error.into())),
+        };
+        match ended {
+            Ending::Heaps | Ending::Interrupted => self.window.abandon(),
+            _ => self.window.finish(),
+        }
+        self.hand_over();
+        self.progress.finish();
+        let elapsed = self.begin.map_or(Duration::ZERO, |begin| self.latest - begin);
+        let mut tally = self.window.tally();
+        tally.heaps = tally.heaps.min(arguments.heaps.unwrap_or(u64::MAX));
+        let (reading, read) = self.desk.finish();
+        let report = Report::new(
+            ended,
+            tally,
+            self.inlet.names(),
+            self.inlet.dropped(),
+            elapsed,
+            reading,
+            arguments.heaps,
+        );
+        (report, received.and(read.map_err(Failure::from)))
+    }
+}
+
+/// Where heaps are read, on a thread of its own: they go there, and come back.
+struct Desk {
+    heaps: Sender<Heap>,
+    back: Receiver<Heap>,
+    thread: JoinHandle<(Reader, Result<(), StoreError>)>,
+}
+
+impl Desk {
+    fn start(mut reader: Reader) -> Self {
+        let (heaps, inbox) = channel::<Heap>();
+        let (outbox, back) = channel();
+        let thread = thread::spawn(move || {
+            for heap in inbox {
+                let read = reader.read(&heap);
+                if read.is_err() || outbox.send(heap).is_err() {
+                    return (reader, read);
+                }
+            }
+            (reader, Ok(()))
+        });
+        Self { heaps, back, thread }
+    }
+
+    /// Whether the reader has given up.
+    fn is_closed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    fn give(&self, heap: Heap) {
+        // Nobody is there to take it: that is found out at the end of each round.
+        let _ = self.heaps.send(heap);
+    }
+
+    fn returned(&self) -> impl Iterator<Item = Heap> {
+        self.back.try_iter()
+    }
+
+    fn wait(&self) -> Option<Heap> {
+        self.back.recv_timeout(PATIENCE).ok()
+    }
+
+    fn finish(self) -> (report::Reading, Result<(), StoreError>) {
+        drop(self.heaps);
+        // What comes back is dropped; the channel has no bound, so nobody waits.
+        match self.thread.join() {
+            Ok((reader, read)) => {
+                let (reading, closed) = reader.finish();
+                (reading, read.and(closed))
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// How long a signal or a timeout may go unnoticed.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How much later than the stop heap a packet may come.
+const GRACE: Duration = Duration::from_millis(200);

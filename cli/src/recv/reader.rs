@@ -1,0 +1,147 @@
+//! What is done with each heap.
+
+use std::path::PathBuf;
+
+use doorbell::receive::{Catalogue, Frame, Heap};
+
+use super::frames::{Found, Frames};
+use super::picture::Picture;
+use super::report::{Item, Reading, Written};
+use super::store::{Store, StoreError};
+use super::verification::Verification;
+use crate::args::RecvArguments;
+
+/// Reads heaps: learns what they hold, compares, stores, and keeps the last frame for a picture.
+pub struct Reader {
+    catalogue: Catalogue,
+    verification: Option<Verification>,
+    frames: Frames,
+    store: Option<Store>,
+    preview: Option<PathBuf>,
+    /// The last frame, if there is to be a picture of it.
+    last: Option<Frame>,
+    /// Heaps with data so far, and how many count.
+    heaps: u64,
+    limit: u64,
+    mismatched: u64,
+    unreadable: u64,
+    /// Why the first frame that could not be read could not.
+    first_unreadable: Option<String>,
+}
+
+impl Reader {
+    /// Opens what is to be written.
+    pub fn open(arguments: &RecvArguments) -> Result<Self, StoreError> {
+        let store = match (&arguments.write, &arguments.write_dir) {
+            (Some(path), _) => Some(Store::stack(path)?),
+            (None, Some(path)) => Some(Store::directory(path)?),
+            (None, None) => None,
+        };
+        Ok(Self {
+            catalogue: Catalogue::default(),
+            verification: Verification::new(arguments.verify),
+            frames: Frames::of(arguments.item.clone(), arguments.scale),
+            store,
+            preview: arguments.preview.clone(),
+            last: None,
+            heaps: 0,
+            limit: arguments.heaps.unwrap_or(u64::MAX),
+            mismatched: 0,
+            unreadable: 0,
+            first_unreadable: None,
+        })
+    }
+
+    /// Reads a heap.
+    pub fn read(&mut self, heap: &Heap) -> Result<(), StoreError> {
+        self.catalogue.learn(heap);
+        if !heap.is_data() || self.heaps == self.limit {
+            return Ok(());
+        }
+        let position = self.heaps;
+        self.heaps += 1;
+        if let Some(verification) = &mut self.verification
+            && !verification.matches(heap, position)
+        {
+            tracing::debug!(cnt = heap.cnt(), "a heap has other bytes than it should");
+            self.mismatched += 1;
+        }
+        if self.store.is_none() && self.preview.is_none() {
+            return Ok(());
+        }
+        match self.frames.find(heap, &self.catalogue) {
+            Found::Frame(frame) => self.keep(heap.cnt(), frame)?,
+            Found::Absent => {}
+            Found::Unreadable(why) => self.give_up(why),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, cnt: u64, frame: Frame) -> Result<(), StoreError> {
+        if let Some(store) = &mut self.store
+            && !store.add(cnt, &frame)?
+        {
+            let (descr, shape) = store.kind().unwrap_or_default();
+            let why = format!(
+                "the frame of heap {cnt}, {} {:?}, does not go into one array with those before, \
+                 {descr} {shape:?}: use --write-dir",
+                frame.descr, frame.shape
+            );
+            self.give_up(why);
+        }
+        if self.preview.is_some() {
+            self.last = Some(frame);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, why: String) {
+        self.unreadable += 1;
+        self.first_unreadable.get_or_insert(why);
+    }
+
+    /// Closes files, paints the picture, and says what came of it.
+    pub fn finish(mut self) -> (Reading, Result<(), StoreError>) {
+        let mut closed = self.store.as_mut().map_or(Ok(()), Store::finish);
+        let mut preview = None;
+        if let Some(path) = self.preview.take() {
+            match self.last.as_ref().map(|frame| (frame, Picture::of(frame))) {
+                Some((_, Some(picture))) => match picture.save(&path) {
+                    Ok(()) => preview = Some(path.display().to_string()),
+                    Err(error) => closed = closed.and(Err(error)),
+                },
+                Some((frame, None)) => self.give_up(format!(
+                    "a frame of {} {:?} makes no picture: expected numbers of shape (height, width) or \
+                     (height, width, 3)",
+                    frame.descr, frame.shape
+                )),
+                None => {}
+            }
+        }
+        let items = self.catalogue.items().map(|item| Item {
+            id: item.descriptor.id,
+            name: item.descriptor.name.clone(),
+            description: item.descriptor.description.clone(),
+            item_type: match &item.item_type {
+                Ok(item_type) => item_type.to_string(),
+                Err(_) => "unreadable".into(),
+            },
+        });
+        let reading = Reading {
+            mismatched: self.mismatched,
+            unreadable: self.unreadable,
+            first_unreadable: self.first_unreadable,
+            verified: self.verification.is_some(),
+            unscaled: self.frames.is_unscaled() && self.heaps > 0,
+            items: items.collect(),
+            written: self.store.as_ref().map(|store| Written {
+                path: store.path().display().to_string(),
+                frames: store.frames(),
+                descr: store.kind().map(|(descr, _)| descr.trim_matches('\'').to_owned()),
+                shape: store.kind().map(|(_, shape)| shape.to_vec()),
+            }),
+            preview,
+        };
+        (reading, closed)
+    }
+}

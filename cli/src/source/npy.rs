@@ -1,0 +1,330 @@
+//! A numpy array in a file: `.npy`.
+//!
+//! Source: NEP 1, *A Simple File Format for NumPy Arrays*, and `numpy.lib.format`, versions 1 to 3.
+
+use std::path::Path;
+
+use super::{DEFAULT_ITEM, MappedHeaps, SourceError, SourceItem};
+use doorbell::region::Memory;
+use doorbell::wire::{Descriptor, NumpyHeader};
+
+/// Maps an array, and says what item each of its heaps is: one of shape `heap`, else one index of the
+/// leading axis. The item is named after the file.
+pub(super) fn open(
+    path: &Path,
+    heap: Option<&[u64]>,
+) -> Result<(SourceItem, MappedHeaps), SourceError> {
+    let memory = Memory::file(path)?;
+    let wrong = |reason| SourceError::Npy { path: path.into(), reason };
+    let file = memory.file_bytes(0, memory.len()).unwrap_or_default();
+    let array = Array::parse(file, heap).map_err(wrong)?;
+    let heap_len = array.heap_len;
+    let there = memory.len() - array.start;
+    let too_short = || {
+        wrong(format!(
+            "the array has {} heaps of {heap_len} bytes, of which the file holds but {there} \
+             bytes: it was truncated, save it anew",
+            array.heaps
+        ))
+    };
+    let heaps = MappedHeaps::new(memory, array.start, heap_len, array.heaps)
+        .filter(|mapped| mapped.heaps() == Some(array.heaps))
+        .ok_or_else(too_short)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Receivers decode nothing but ASCII.
+    let description = name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?");
+    let descriptor = Descriptor::numpy(DEFAULT_ITEM, "data", &description, array.item);
+    Ok((SourceItem { descriptor, size: heap_len }, heaps))
+}
+
+/// What the head of a file says.
+#[derive(Debug)]
+struct Array {
+    /// Where the elements start.
+    start: usize,
+    heaps: u64,
+    heap_len: usize,
+    /// The part of the array that makes one heap.
+    item: NumpyHeader,
+}
+
+/// Takes `bytes` for a file.
+///
+/// # Panics
+///
+/// If the array begins beyond the end of the file, or has heaps of nothing.
+pub fn arbitrary_npy(bytes: &[u8]) {
+    if let Ok(array) = Array::parse(bytes, None) {
+        assert!(array.start <= bytes.len() && array.heap_len > 0 && array.heaps > 0, "{array:?}");
+    }
+}
+
+impl Array {
+    fn parse(file: &[u8], heap: Option<&[u64]>) -> Result<Self, String> {
+        let (text, start) = head(file)?;
+        let not_a_header = || {
+            format!(
+                "`{}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., \
+                 'shape': ...}}",
+                text.trim_ascii_end().escape_debug()
+            )
+        };
+        let NumpyHeader { descr, fortran_order, shape } =
+            text.parse().map_err(|_| not_a_header())?;
+
+        let heap_axes = heap.map_or(shape.len().saturating_sub(1), <[u64]>::len);
+        if heap.is_none() && shape.is_empty() {
+            return Err("the array has no axis along which to cut it into heaps: save \
+                        array.reshape(1, 1)"
+                .into());
+        }
+        let (heaps, item_shape) = (shape.len().checked_sub(heap_axes))
+            .map(|count_axes| shape.split_at(count_axes))
+            .filter(|(_, item)| heap.is_none_or(|heap| heap == *item))
+            .ok_or_else(|| {
+                format!(
+                    "the array has shape {shape:?}, which does not end in {:?}",
+                    heap.unwrap_or_default()
+                )
+            })?;
+        // With one axis both orders are the same.
+        if fortran_order && shape.len() > 1 {
+            return Err("the array is in Fortran order, in which no heap lies in one piece: save \
+                        numpy.ascontiguousarray(array)"
+                .into());
+        }
+        let item = NumpyHeader { descr, fortran_order: false, shape: item_shape.to_vec() };
+        let descr = &item.descr;
+        let element = item.element_size().map_err(|reason| format!("dtype {descr}: {reason}"))?;
+        let sizes = item_shape
+            .iter()
+            .try_fold(element, |len, &dimension| len.checked_mul(usize::try_from(dimension).ok()?));
+        let heaps = heaps.iter().try_fold(1_u64, |heaps, &dimension| heaps.checked_mul(dimension));
+        let (heap_len, heaps) = sizes
+            .zip(heaps)
+            .filter(|&(len, heaps)| {
+                u64::try_from(len).is_ok_and(|len| len.checked_mul(heaps).is_some())
+            })
+            .ok_or_else(|| {
+                format!("an array of shape {shape:?} and dtype {descr} exceeds all memory")
+            })?;
+        if heaps == 0 || heap_len == 0 {
+            return Err(format!(
+                "the array is empty, its shape being {shape:?} and its dtype {descr}: a source \
+                 needs at least one element"
+            ));
+        }
+        Ok(Self { start, heaps, heap_len, item })
+    }
+}
+
+/// The text of the header, and where the elements start.
+fn head(file: &[u8]) -> Result<(&str, usize), String> {
+    let version = file.strip_prefix(MAGIC).ok_or_else(|| match file.starts_with(b"PK") {
+        true => "this is an archive of arrays (.npz): unpack it, and send its .npy files".into(),
+        false => String::from(
+            "this is not a numpy array: expected a file that numpy.save() wrote; send a file of \
+             another format under a name that does not end in .npy, as raw bytes",
+        ),
+    })?;
+    let ends = || String::from("the file ends within its header: it was truncated, save it anew");
+    let (&[major, minor], rest) = version.split_first_chunk().ok_or_else(ends)?;
+    let (len, start) = match (major, minor) {
+        (1, 0) => {
+            let (&len, _) = rest.split_first_chunk().ok_or_else(ends)?;
+            (usize::from(u16::from_le_bytes(len)), MAGIC.len() + 4)
+        }
+        (2 | 3, 0) => {
+            let (&len, _) = rest.split_first_chunk().ok_or_else(ends)?;
+            (u32::from_le_bytes(len) as usize, MAGIC.len() + 6)
+        }
+        _ => {
+            return Err(format!(
+                "version {major}.{minor} of the format is not known: expected 1.0, 2.0 or 3.0"
+            ));
+        }
+    };
+    if len > MAX_HEADER {
+        return Err(format!(
+            "the header has {len} bytes, more than the {MAX_HEADER} that a dtype can need"
+        ));
+    }
+    let header = file.get(start..start + len).ok_or_else(ends)?;
+    // What is in the header goes into a descriptor, of which receivers decode nothing but ASCII.
+    let text = str::from_utf8(header).ok().filter(|text| text.is_ascii()).ok_or(
+        "the header is not ASCII, which SPEAD's descriptors are: rename the fields of the dtype",
+    )?;
+    Ok((text, start + len))
+}
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// Numpy itself refuses headers of more than 10,000 bytes from files that it does not trust.
+const MAX_HEADER: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::super::tests::filled;
+    use super::super::{Files, Filled, Source};
+    use super::*;
+
+    /// Files that numpy 2 wrote: see cli/tests/data/make_npy.py.
+    fn data(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    }
+
+    fn opened(name: &str) -> (Files, NumpyHeader) {
+        let npy = Files::npy(&[data(name)], None).unwrap();
+        let header = npy.items()[0].descriptor.numpy_header.clone().unwrap();
+        (npy, header)
+    }
+
+    /// What is wrong with a file of these bytes.
+    fn error(bytes: &[u8]) -> String {
+        let mut file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let error = open(file.path(), None).unwrap_err().to_string();
+        let name = format!("{}: ", file.path().display());
+        error.strip_prefix(&name).expect("the file is named").to_owned()
+    }
+
+    /// A file of version 1.0 with any header.
+    fn with_header(header: &str, elements: usize) -> Vec<u8> {
+        let mut file = [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes()].concat();
+        file.extend_from_slice(header.as_bytes());
+        file.resize(file.len() + elements, 1);
+        file
+    }
+
+    #[test]
+    fn the_leading_axis_counts_heaps() {
+        let (mut npy, header) = opened("c_order.npy");
+        assert_eq!(header, NumpyHeader::new("<f4", &[3, 4]));
+        assert_eq!(npy.items()[0].descriptor.description, "c_order.npy");
+        assert_eq!((npy.heaps(), npy.heap_len()), (Some(2), 48));
+        let expected: Vec<u8> = (12..24).flat_map(|n| (n as f32).to_le_bytes()).collect();
+        assert_eq!(filled(&mut npy, 1, 64), (Filled::Whole, expected.clone()));
+        let mapped = npy.mapped().unwrap();
+        assert_eq!((mapped.heap(1), mapped.heap(2)), (Some(&expected[..]), None));
+    }
+
+    #[test]
+    fn a_heap_has_the_shape_that_was_given() {
+        let heaps = |heap: &[u64]| {
+            let (item, heaps) = open(&data("c_order.npy"), Some(heap)).unwrap();
+            (item.descriptor.numpy_header.unwrap().shape, item.size, heaps.heaps())
+        };
+        assert_eq!(heaps(&[2, 3, 4]), (vec![2, 3, 4], 96, Some(1)));
+        assert_eq!(heaps(&[3, 4]), (vec![3, 4], 48, Some(2)));
+        assert_eq!(heaps(&[4]), (vec![4], 16, Some(6)));
+        assert_eq!(heaps(&[]), (vec![], 4, Some(24)));
+        for other in [&[2, 3][..], &[1, 2, 3, 4], &[5]] {
+            let error = open(&data("c_order.npy"), Some(other)).unwrap_err().to_string();
+            let reason = format!("the array has shape [2, 3, 4], which does not end in {other:?}");
+            assert!(error.contains(&reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn all_versions_and_dtypes_are_read() {
+        let (npy, header) = opened("version_2.npy");
+        assert_eq!((header, npy.heaps()), (NumpyHeader::new(">i2", &[]), Some(5)));
+        let (npy, header) = opened("version_3.npy");
+        assert_eq!((header, npy.heaps()), (NumpyHeader::new("|u1", &[2]), Some(3)));
+        let (npy, header) = opened("times.npy");
+        assert_eq!((header, npy.heap_len()), (NumpyHeader::new("<M8[25us]", &[]), 8));
+        let (npy, header) = opened("text.npy");
+        assert_eq!((header, npy.heap_len()), (NumpyHeader::new("<U3", &[]), 12));
+        let (npy, header) = opened("structured.npy");
+        assert_eq!(
+            header.descr,
+            "[('shape', '<f4'), ('', '|V4'), ('iq', [('i', '<i2'), ('q', '<i2')], (2, 3)), \
+             (('a title', 'flag'), '|b1')]"
+        );
+        assert_eq!((npy.heap_len(), npy.heaps()), (4 + 4 + 4 * 6 + 1, Some(2)));
+        // Numpy saves one axis as C order; a file that says otherwise has the same bytes.
+        let file = with_header("{'descr':'<i4','fortran_order':True,'shape':(2,)}", 8);
+        assert_eq!(Array::parse(&file, None).unwrap().heap_len, 4);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_into_heaps_is_refused() {
+        let file = |name| std::fs::read(data(name)).unwrap();
+        assert!(error(&file("fortran_order.npy")).contains("numpy.ascontiguousarray(array)"));
+        assert!(error(&file("zero_dimensional.npy")).contains("array.reshape(1, 1)"));
+        assert!(error(&file("objects.npy")).starts_with("dtype '|O': Python objects"));
+        assert!(error(&file("empty.npy")).contains("empty, its shape being [0, 4]"));
+        let whole = file("c_order.npy");
+        assert!(error(&whole[..whole.len() - 1]).contains("but 95 bytes: it was truncated"));
+        assert!(error(&whole[..100]).contains("within its header"));
+        assert!(error(&whole[..8]).contains("within its header"));
+        assert!(error(b"").contains("not a numpy array"));
+        assert!(error(b"\x89PNG").contains("not a numpy array"));
+        assert!(error(b"PK\x03\x04").contains(".npz"));
+        assert!(error(b"\x93NUMPY\x04\x00\x10\x00").contains("version 4.0"));
+        assert!(error(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").contains("4294967295 bytes"));
+    }
+
+    #[test]
+    fn hostile_headers_are_refused() {
+        let shape = |shape| {
+            error(&with_header(
+                &format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"),
+                64,
+            ))
+        };
+        let huge = u64::MAX;
+        assert!(shape(format!("(1, {huge})")).contains("exceeds all memory"));
+        assert!(shape(format!("({huge}, {huge})")).contains("exceeds all memory"));
+        assert!(shape("(4294967296, 4294967296)".into()).contains("exceeds all memory"));
+        assert!(shape(format!("(1, {huge}, 0)")).contains("exceeds all memory"));
+        assert!(shape("(1152921504606846975,)".into()).contains("truncated"));
+        assert!(shape("(-1,)".into()).contains("not a numpy header"));
+        assert!(shape("3".into()).contains("not a numpy header"));
+        assert!(shape("(0,)".into()).contains("empty"));
+        assert!(
+            shape("((((((((((((((((((((((((((((((((((((".into()).contains("not a numpy header")
+        );
+        let dtype = |descr| {
+            error(&with_header(
+                &format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (1,)}}"),
+                64,
+            ))
+        };
+        assert!(dtype("''").contains("not a type string"));
+        assert!(dtype("'<f'").contains("not a type string"));
+        assert!(dtype("'<q8'").contains("not a type string"));
+        assert!(dtype("'<U9223372036854775807'").contains("not a type string"));
+        assert!(dtype("'|V0'").contains("empty"));
+        assert!(dtype("[('a', '<f4'), 'b']").contains("a field is not"));
+        assert!(dtype("[('a', '<f4', (9223372036854775807,))]").contains("exceeds all memory"));
+        assert!(dtype("[('a', '|O')]").contains("Python objects"));
+        assert!(dtype("[('é', '<f4')]").contains("rename the fields"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(
+            version in 1_u8..=3, header in "[]\\[(){}'\",: 0-9<fUOdescrshapTFlnot_]{0,80}",
+        ) {
+            let text = format!("{{'descr': {header}, 'fortran_order': False, 'shape': ({header})}}");
+            let mut file = [MAGIC, &[version, 0], &(text.len() as u16).to_le_bytes()].concat();
+            if version > 1 {
+                file.extend([0, 0]);
+            }
+            file.extend_from_slice(text.as_bytes());
+            arbitrary_npy(&file);
+        }
+
+        #[test]
+        fn a_damaged_file_does_not_panic(at in 0_usize..176, byte: u8) {
+            let mut file = std::fs::read(data("c_order.npy")).unwrap();
+            file[at] = byte;
+            arbitrary_npy(&file);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Samples in as few bits as they need.
+
+mod encoder;
+mod format;
+mod half;
+mod halves;
+mod interval;
+mod sample;
+
+pub use encoder::{Encoder, Loss};
+pub use format::{PackFormat, UnknownFormat};
+pub use interval::{Interval, InvalidInterval, NoInterval};
+pub use sample::SampleType;

@@ -1,0 +1,225 @@
+//! The thread that posts: takes jobs, submits them when they are due, gives batches back.
+
+use std::collections::VecDeque;
+use std::hint;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use super::completion::{Completion, Rejected};
+use super::pipeline::{Job, Message, Observer, Shared};
+use super::{Batch, Sender};
+use crate::region::Slot;
+
+/// What a pipeline is told.
+pub(super) enum Order {
+    Submit(Job),
+    Repeat(Recurring),
+    /// To be run where the sender is.
+    Call(Box<dyn FnOnce(&mut Sender) + Send>),
+}
+
+/// A batch that is submitted again and again.
+pub(super) struct Recurring {
+    /// None while it is in flight.
+    pub(super) batch: Option<Batch>,
+    pub(super) slot: Slot,
+    pub(super) every: Duration,
+    /// Until when; jobs wait until then.
+    pub(super) before_jobs: Option<Instant>,
+    /// The cnt of its first heap and the step, the same each time; else it takes the next ones.
+    pub(super) cnts: Option<(u64, u64)>,
+    /// When it is due.
+    pub(super) due: Instant,
+}
+
+pub(super) struct Poster {
+    pub(super) sender: Sender,
+    pub(super) orders: Receiver<Order>,
+    pub(super) results: SyncSender<Message>,
+    pub(super) shared: Arc<Shared>,
+    /// Jobs in their order; the first may not be due yet.
+    pub(super) queue: VecDeque<Job>,
+    pub(super) recurring: Vec<Recurring>,
+    /// Of the batches in flight that have one.
+    pub(super) tags: Vec<(Slot, u64)>,
+    /// How long nothing may go, once it is to end.
+    pub(super) drain: Duration,
+    pub(super) observer: Option<Observer>,
+}
+
+impl Poster {
+    pub(super) fn run(mut self) -> Sender {
+        let mut is_open = true;
+        let mut progress = (Instant::now(), 0);
+        loop {
+            is_open &= self.take_orders();
+            let is_ending = !is_open || self.shared.is_stopped();
+            if is_ending {
+                self.recurring.retain(|it| it.batch.is_none());
+            }
+            self.submit_what_is_due(is_ending);
+            if let Some(completion) = self.done() {
+                self.give_back(Ok(completion));
+                continue;
+            }
+            let in_flight = self.sender.in_flight();
+            if !is_open && self.queue.is_empty() && in_flight == 0 {
+                return self.sender;
+            }
+            let posted = self.sender.counters().packets;
+            if !is_ending || in_flight == 0 || posted != progress.1 {
+                progress = (Instant::now(), posted);
+            } else if progress.0.elapsed() >= self.drain {
+                tracing::error!("nothing goes any more: what is in flight is given up");
+                self.sender.give_up();
+                continue;
+            }
+            let drained = (is_ending && in_flight > 0).then(|| progress.0 + self.drain);
+            self.rest(is_open, is_ending, drained);
+        }
+    }
+
+    /// Takes what it is told. False once nobody can tell it anything any more.
+    fn take_orders(&mut self) -> bool {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.take(order),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Submit(job) => self.queue.push_back(job),
+            Order::Repeat(recurring) => self.recurring.push(recurring),
+            Order::Call(call) => call(&mut self.sender),
+        }
+    }
+
+    fn submit_what_is_due(&mut self, is_ending: bool) {
+        self.repeat();
+        while let Some(due) = self.next_job(is_ending)
+            && due.is_none_or(|due| due <= Instant::now())
+            && let Some(job) = self.queue.pop_front()
+        {
+            if job.tag != 0 {
+                self.tags.push((job.batch.slot(), job.tag));
+            }
+            if let Err(rejected) = self.sender.submit_with(job.batch, job.heaps, job.rate) {
+                self.give_back(Err(rejected));
+            }
+        }
+    }
+
+    /// When the next job is due, if there is one: at once if that is `None`.
+    fn next_job(&self, is_ending: bool) -> Option<Option<Instant>> {
+        let job = self.queue.front()?;
+        let before = self.recurring.iter().filter_map(|it| it.before_jobs).max();
+        Some(job.not_before.max(before).filter(|_| !is_ending))
+    }
+
+    fn repeat(&mut self) {
+        if self.recurring.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let over = |it: &Recurring| it.before_jobs.is_some_and(|end| end <= now);
+        self.recurring.retain(|it| !(over(it) && it.batch.is_some()));
+        for index in 0..self.recurring.len() {
+            let it = &mut self.recurring[index];
+            if it.due > now || over(it) {
+                continue;
+            }
+            // If it is still in flight, it is due until it is not.
+            let Some(batch) = it.batch.take() else { continue };
+            it.due = now + it.every;
+            if let Some((first, step)) = it.cnts {
+                self.sender.number_heaps(first, step);
+            }
+            let heaps = batch.heaps();
+            if let Err(rejected) = self.sender.submit_with(batch, heaps, None) {
+                self.give_back(Err(rejected));
+            }
+        }
+    }
+
+    /// A batch that is done. Of several the first may well be, and whoever fills may wait for it: a second
+    /// look right after a post is but a glance.
+    fn done(&mut self) -> Option<Completion> {
+        let first = self.sender.poll();
+        first.or_else(|| (self.sender.in_flight() > 1).then(|| self.sender.poll())?)
+    }
+
+    fn give_back(&mut self, mut result: Result<Completion, Rejected>) {
+        let slot = match &result {
+            Ok(completion) => completion.batch.slot(),
+            Err(rejected) => rejected.batch.slot(),
+        };
+        if let Some(observer) = &mut self.observer {
+            observer(&result, &self.sender);
+        }
+        if let Some(it) = self.recurring.iter_mut().find(|it| it.slot == slot) {
+            it.batch = Some(match result {
+                Ok(completion) => completion.batch,
+                Err(rejected) => *rejected.batch,
+            });
+            return;
+        }
+        if let Some(at) = self.tags.iter().position(|(tagged, _)| *tagged == slot) {
+            let tag = self.tags.swap_remove(at).1;
+            match &mut result {
+                Ok(completion) => completion.tag = tag,
+                Err(rejected) => rejected.tag = tag,
+            }
+        }
+        // Where nobody listens any more the pipeline is being dropped, and the batch with it.
+        let _ = self.results.send(Message::Result(result));
+        self.shared.waker.wake();
+    }
+
+    /// Waits for whatever comes first: an order, the end, something of the backend's, the time that a job, a
+    /// recurring batch or a burst is due.
+    fn rest(&mut self, is_open: bool, is_ending: bool, drained: Option<Instant>) {
+        if self.sender.in_flight() == 0 && is_open {
+            // A thread that sleeps has to be woken, and that costs the other one, which has work to do, a
+            // system call and an interrupt for each batch.
+            let begin = Instant::now();
+            while begin.elapsed() < SPIN {
+                match self.orders.try_recv() {
+                    Ok(order) => return self.take(order),
+                    Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Empty) => hint::spin_loop(),
+                }
+            }
+        }
+        let job = self.next_job(is_ending).flatten();
+        let repeated = self.recurring.iter().filter(|it| it.batch.is_some()).map(|it| it.due).min();
+        let deadline = [job, repeated, drained].into_iter().flatten().min();
+        let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let was_stopped = self.shared.is_stopped();
+        let (shared, orders, sender) = (self.shared.clone(), &self.orders, &mut self.sender);
+        let mut order = None;
+        shared.wake_up.sleep_unless(
+            || {
+                let found = orders.try_recv();
+                let is_news = match &found {
+                    Ok(_) => true,
+                    Err(TryRecvError::Disconnected) => is_open,
+                    Err(TryRecvError::Empty) => shared.is_stopped() != was_stopped,
+                };
+                order = found.ok();
+                is_news
+            },
+            |waker| sender.idle_with(Some(waker), limit),
+        );
+        if let Some(order) = order {
+            self.take(order);
+        }
+    }
+}
+
+/// What 512 KiB take at 5 GB/s.
+pub(super) const SPIN: Duration = Duration::from_micros(100);

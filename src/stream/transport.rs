@@ -1,0 +1,268 @@
+//! Which way onto the wire a stream takes, and why.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use super::StreamError;
+use crate::backend::interface::Interface;
+use crate::backend::pcap::{Pcap, PcapConfig};
+use crate::backend::tcp::{Tcp, TcpConfig};
+use crate::backend::udp::{self, Udp, UdpConfig};
+use crate::backend::verbs::{CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
+use crate::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
+use crate::plan::{PacketSize, Plan, RunLimits, runs};
+use crate::region::Layout;
+use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError};
+
+/// A way onto the wire that was found for a stream.
+#[derive(Debug)]
+pub struct Transport {
+    way: Way,
+    /// Why this one.
+    pub reason: String,
+    /// Bytes of IP packet that the route carries.
+    pub mtu: u32,
+}
+
+#[derive(Debug)]
+enum Way {
+    Udp(UdpConfig),
+    Tcp(TcpConfig),
+    Verbs(VerbsConfig),
+    Pcap(PathBuf, PcapConfig),
+}
+
+impl Transport {
+    /// Finds the one that the settings ask for. A backend that is named is never replaced.
+    pub(super) fn find(
+        settings: &Settings,
+        destinations: &[SocketAddr],
+    ) -> Result<Self, StreamError> {
+        let named = settings.backend.interface.as_ref();
+        let interface = named.map(|it| Interface::find(&it.to_string())).transpose()?;
+        let request = Request { settings, destinations, interface };
+        let asked = || "asked for".to_owned();
+        match (settings.backend.kind, &settings.backend.pcap) {
+            (BackendKind::Pcap, path) => {
+                // A capture needs no route; where there is one, it shows what that would carry.
+                let mtu = settings
+                    .stream
+                    .mtu
+                    .unwrap_or_else(|| udp::route_mtu(&request.udp()).unwrap_or(ETHERNET_MTU));
+                let path = path.as_deref().unwrap_or_default().into();
+                Ok(Self { way: Way::Pcap(path, request.pcap()), reason: asked(), mtu })
+            }
+            (BackendKind::Udp, _) => request.by_udp(asked()),
+            (BackendKind::Tcp, _) => {
+                let mtu = match settings.stream.mtu {
+                    Some(mtu) => mtu,
+                    None => udp::route_mtu(&UdpConfig { source_port: 0, ..request.udp() })?,
+                };
+                Ok(Self { way: Way::Tcp(request.tcp()), reason: asked(), mtu })
+            }
+            (BackendKind::Verbs, _) => Ok(request.by_verbs(asked())?),
+            // Queues are reached by nothing else.
+            (BackendKind::Auto, _)
+                if settings.backend.queue_pair(&settings.stream) == QueuePairKind::Ud =>
+            {
+                Ok(request.by_verbs(asked())?)
+            }
+            (BackendKind::Auto, _) if destinations.iter().all(|to| to.ip().is_loopback()) => {
+                settings.check_udp()?;
+                request.by_udp("auto: loopback has no RDMA".into())
+            }
+            (BackendKind::Auto, _) => {
+                let found = request.by_verbs("auto: the interface has an RDMA device".into());
+                // What opens now opens later; what does not is a reason to use UDP.
+                match found.and_then(|it| it.open(1, Layout::Packed).map(|_| it)) {
+                    Ok(verbs) => Ok(verbs),
+                    Err(error) => {
+                        settings.check_udp()?;
+                        tracing::info!("verbs is not used: {error}");
+                        request.by_udp(format!("auto: no verbs, {}", error.source))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The name of the backend.
+    pub fn backend(&self) -> &'static str {
+        match &self.way {
+            Way::Udp(_) => "udp",
+            Way::Tcp(_) => "tcp",
+            Way::Verbs(_) => "verbs",
+            Way::Pcap(..) => "pcap",
+        }
+    }
+
+    /// The RDMA device and its port, if it leads through one.
+    pub fn rdma_port(&self) -> Option<(&str, u8)> {
+        match &self.way {
+            Way::Verbs(config) => Some((&config.device, config.port)),
+            _ => None,
+        }
+    }
+
+    /// How large packets are, and the most that they may be, in bytes of SPEAD; that is `None` if they may
+    /// be of any size.
+    pub(super) fn packet_size(
+        &self,
+        settings: &Settings,
+        to: IpAddr,
+    ) -> Result<(PacketSize, Option<usize>), SettingsError> {
+        let stream = &settings.stream;
+        match &self.way {
+            Way::Tcp(_) => Ok((stream.packet_size_in_stream(), None)),
+            Way::Verbs(VerbsConfig { flows: Flows::Datagrams(_), mtu, .. }) => {
+                let (size, most) = stream.message_size_within(*mtu)?;
+                Ok((size, Some(most as usize)))
+            }
+            _ => {
+                let size = stream.packet_size_within(self.mtu, to.is_ipv6())?;
+                Ok((size, Some(max_packet_size(self.mtu, to))))
+            }
+        }
+    }
+
+    /// Opens the backend, for at most so many packets in flight.
+    pub(super) fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
+        Ok(match &self.way {
+            Way::Udp(config) => Box::new(Udp::open(config)?),
+            Way::Tcp(config) => Box::new(Tcp::open(config)?),
+            Way::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
+                depth: packets,
+                pieces: pieces(layout),
+                ..config.clone()
+            })?),
+            Way::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+        })
+    }
+
+    /// How many packets each message to the kernel holds, in a whole batch.
+    pub fn messages(&self, plan: &Plan, layout: Layout) -> Vec<usize> {
+        let segments = match self.way {
+            Way::Udp(_) => SEGMENTS,
+            Way::Tcp(_) => return calls(plan, layout),
+            Way::Verbs(_) | Way::Pcap(..) => 1,
+        };
+        let limits = RunLimits { segments, bytes: MAX_UDP_PAYLOAD };
+        runs(plan.packets(), limits).map(|run| run.packets.len()).collect()
+    }
+
+    /// Bytes before each packet.
+    pub fn headroom(&self) -> usize {
+        match &self.way {
+            Way::Udp(_) | Way::Tcp(_) => 0,
+            Way::Verbs(config) => config.flows.headroom(),
+            Way::Pcap(_, config) => config.header_len(),
+        }
+    }
+
+    /// Calls that a batch of so many packets, in so many messages, takes.
+    pub fn doorbells(&self, packets: usize, messages: usize, layout: Layout) -> usize {
+        match &self.way {
+            Way::Udp(_) => messages.div_ceil(MESSAGES_PER_CALL),
+            Way::Tcp(_) => messages,
+            // A device that cannot be asked says so when it is opened.
+            Way::Verbs(config) => Verbs::depth(config, pieces(layout))
+                .map_or(1, |depth| packets.div_ceil(depth as usize)),
+            Way::Pcap(..) => 1,
+        }
+    }
+}
+
+/// What is asked for.
+struct Request<'a> {
+    settings: &'a Settings,
+    destinations: &'a [SocketAddr],
+    interface: Option<Interface>,
+}
+
+impl Request<'_> {
+    fn by_udp(&self, reason: String) -> Result<Transport, StreamError> {
+        let udp = self.udp();
+        let mtu = match self.settings.stream.mtu {
+            Some(mtu) => mtu,
+            None => udp::route_mtu(&udp)?,
+        };
+        Ok(Transport { way: Way::Udp(udp), reason, mtu })
+    }
+
+    fn by_verbs(&self, reason: String) -> Result<Transport, OpenError> {
+        let (backend, stream) = (&self.settings.backend, &self.settings.stream);
+        let request = VerbsRequest {
+            interface: self.interface.clone(),
+            device: backend.device.clone(),
+            destination_mac: stream.dst_mac,
+            vlan: stream.vlan_tag(),
+            source_port: stream.source_port,
+            ttl: stream.ttl,
+            completion: match backend.completion {
+                CompletionKind::Poll => CompletionMode::Poll,
+                CompletionKind::Event => CompletionMode::Event { spin: backend.spin() },
+            },
+            queues: stream.destinations().filter_map(|to| to.queue()).collect(),
+            ..VerbsRequest::new(self.destinations.to_vec())
+        };
+        let verbs = request.resolve()?;
+        let mtu = stream.mtu.unwrap_or(verbs.mtu);
+        Ok(Transport { way: Way::Verbs(verbs), reason, mtu })
+    }
+
+    fn tcp(&self) -> TcpConfig {
+        TcpConfig {
+            interface: self.interface.clone(),
+            ttl: self.settings.stream.ttl,
+            source_port: self.settings.stream.source_port.unwrap_or(0),
+            zero_copy: self.settings.backend.zerocopy,
+            reconnect: self.settings.backend.reconnect(),
+            ..TcpConfig::new(self.destinations.to_vec())
+        }
+    }
+
+    fn udp(&self) -> UdpConfig {
+        UdpConfig {
+            interface: self.interface.clone(),
+            ttl: self.settings.stream.ttl,
+            source_port: self.settings.stream.source_port.unwrap_or(0),
+            zero_copy: self.settings.backend.zerocopy,
+            ..UdpConfig::new(self.destinations.to_vec())
+        }
+    }
+
+    fn pcap(&self) -> PcapConfig {
+        let (stream, first) = (&self.settings.stream, self.destinations[0].ip());
+        let mut pcap = PcapConfig::to(self.destinations.to_vec());
+        pcap.ttl = stream.ttl_to(first);
+        if let Some(mac) = stream.dst_mac {
+            pcap.destination_mac = mac;
+        }
+        if let Some(port) = stream.source_port {
+            pcap.source.set_port(port);
+        }
+        if let Some(ip) = self.interface.as_ref().and_then(|it| it.source_address(first)) {
+            pcap.source.set_ip(ip);
+        }
+        pcap.vlan = stream.vlan_tag();
+        pcap
+    }
+}
+
+/// Pieces of memory that a packet has.
+fn pieces(layout: Layout) -> u32 {
+    if layout == Layout::Packed { 1 } else { 2 }
+}
+
+/// Packets of each call that a batch takes over TCP, where the send buffer has room.
+fn calls(plan: &Plan, layout: Layout) -> Vec<usize> {
+    let most = Tcp::packets_per_call(layout);
+    let of_one_flow = plan.packets().chunk_by(|one, next| one.flow == next.flow);
+    of_one_flow.flat_map(|packets| packets.chunks(most)).map(<[_]>::len).collect()
+}
+
+const ETHERNET_MTU: u32 = 1500;
+/// What every kernel with UDP segmentation offload takes in one message.
+const SEGMENTS: u32 = 64;
+/// UIO_MAXIOV, which bounds sendmmsg(2) too.
+const MESSAGES_PER_CALL: usize = 1024;
