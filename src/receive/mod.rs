@@ -9,9 +9,6 @@
 //! [`Catalogue`] of the descriptors in it: that makes [`Frame`]s of items, which are numpy arrays, to be
 //! kept by a [`Store`] and looked at as a [`Picture`].
 
-#[doc(hidden)]
-pub mod fuzz;
-
 mod assembler;
 mod bits;
 mod buffer;
