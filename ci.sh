@@ -52,15 +52,20 @@ tests() {
 # Each target from its seeds. What the fuzzer finds on the way is left in the scratch folder, but for
 # input that fails.
 fuzzing() {
-    local target status=0
+    local target log="$scratch/fuzzer" status=0
     provide g++ g++
     cargo +nightly fuzz build --target-dir target/fuzz
     for target in $(cargo +nightly fuzz list); do
         mkdir -p "$scratch/corpus/$target" "$scratch/artifacts/$target"
         cp fuzz/seeds/"$target"/* "$scratch/corpus/$target"
-        cargo +nightly fuzz run --target-dir target/fuzz "$target" "$scratch/corpus/$target" -- \
-            -max_total_time="$fuzz_seconds" -artifact_prefix="$scratch/artifacts/$target/" ||
+        if cargo +nightly fuzz run --target-dir target/fuzz "$target" "$scratch/corpus/$target" -- \
+            -max_total_time="$fuzz_seconds" -artifact_prefix="$scratch/artifacts/$target/" >"$log" 2>&1; then
+            # What the seeds reach, and what was reached.
+            grep -E 'INITED|DONE' "$log" | sed "s/^/$target /"
+        else
+            cat "$log"
             status=1
+        fi
         save_artifacts "$target"
     done
     return "$status"
