@@ -79,7 +79,7 @@ save_artifacts() {
         mkdir -p "fuzz/artifacts/$1"
         cp "$artifact" "fuzz/artifacts/$1"
         artifact=fuzz/artifacts/$1/${artifact##*/}
-        echo "target $1 keeps input in $artifact: cargo +nightly fuzz run $1 $artifact"
+        echo "target $1 keeps input in $artifact: cargo +nightly fuzz run --target-dir target/fuzz $1 $artifact"
     done
 }
 
