@@ -2,13 +2,17 @@
 # The one test command, for people and for CI. Run it from anywhere; it needs cargo and python3.
 #
 # It installs what it lacks when it may (apt-get as root or through passwordless sudo, rustup
-# components, Python packages into .venv). What it cannot have is named in a line that begins with
-# "skipped:"; under CI=true that is a failure instead. A failed step does not keep later ones from
-# running. The last line counts the steps, and the exit code is 0 only if none failed.
+# components and a nightly toolchain, cargo-deny and cargo-fuzz, Python packages into .venv). What it
+# cannot have is named in a line that begins with "skipped:"; under CI=true that is a failure instead.
+# A failed step does not keep later ones from running. The last line counts the steps, and the exit
+# code is 0 only if none failed.
+#
+# Each fuzz target runs for FUZZ_SECONDS, 5 unless set otherwise; with FULL=1, for 30.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-passed=() failed=() skipped=()
+fuzz_seconds=${FUZZ_SECONDS:-$([[ ${FULL:-} == 1 ]] && echo 30 || echo 5)}
+passed=() failed=() skipped=() times=()
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -21,10 +25,9 @@ main() {
         step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
     step "tests" tests
-    if cargo deny --version >/dev/null 2>&1; then
+    provide_subcommand deny "dependencies" &&
         step "dependencies" cargo deny --locked check bans licenses sources
-    fi
-    step "fuzzing" fuzzing
+    provide_nightly "fuzzing" && provide_subcommand fuzz "fuzzing" && step "fuzzing" fuzzing
     step "release build" cargo build --locked --release
     step "software verbs device" cargo build --locked --release --package verbs-device
     step "virtual machine" virtual_machine
@@ -46,26 +49,50 @@ tests() {
     env "${runner[@]}" cargo test --locked --workspace
 }
 
-# Each target for a minute where there are cargo-fuzz and a nightly toolchain. Elsewhere they are
-# built: what they run, the tests above have run with property tests.
+# Each target from its seeds. What the fuzzer finds on the way is left in the scratch folder, but for
+# input that fails.
 fuzzing() {
-    local target
-    if cargo +nightly fuzz --version >/dev/null 2>&1; then
-        for target in packets descriptor toml npy; do
-            cargo +nightly fuzz run "$target" -- -max_total_time=60
-        done
-    else
-        echo "no cargo-fuzz on a nightly toolchain: the bodies of the targets ran as property tests"
-        provide g++ g++
-        cargo check --manifest-path fuzz/Cargo.toml --target-dir target
-    fi
+    local target log="$scratch/fuzzer" status=0
+    provide g++ g++
+    cargo +nightly fuzz build --target-dir target/fuzz
+    for target in $(cargo +nightly fuzz list); do
+        mkdir -p "$scratch/corpus/$target" "$scratch/artifacts/$target"
+        cp fuzz/seeds/"$target"/* "$scratch/corpus/$target"
+        if cargo +nightly fuzz run --target-dir target/fuzz "$target" "$scratch/corpus/$target" -- \
+            -max_total_time="$fuzz_seconds" -artifact_prefix="$scratch/artifacts/$target/" >"$log" 2>&1; then
+            # What the seeds reach, and what was reached.
+            grep -E 'INITED|DONE' "$log" | sed "s/^/$target /"
+        else
+            cat "$log"
+            status=1
+        fi
+        save_artifacts "$target"
+    done
+    return "$status"
 }
 
-# The checked-in vectors are what spead2 makes of their specification today.
+# Slow input is kept like failing input, and fails nothing.
+save_artifacts() {
+    local artifact
+    for artifact in "$scratch/artifacts/$1"/*; do
+        [[ -e $artifact ]] || continue
+        mkdir -p "fuzz/artifacts/$1"
+        cp "$artifact" "fuzz/artifacts/$1"
+        artifact=fuzz/artifacts/$1/${artifact##*/}
+        echo "target $1 keeps input in $artifact: cargo +nightly fuzz run --target-dir target/fuzz $1 $artifact"
+    done
+}
+
+# The checked-in vectors and seeds of the fuzzer are what spead2 makes of their specification today.
 golden_vectors() {
     .venv/bin/python tests/golden/generate.py -o "$scratch/heaps.jsonl"
     if ! cmp tests/golden/heaps.jsonl "$scratch/heaps.jsonl"; then
         echo "tests/golden/heaps.jsonl is stale: write it anew with tests/golden/generate.py -o"
+        return 1
+    fi
+    PYTHONDONTWRITEBYTECODE=1 .venv/bin/python fuzz/seeds.py "$scratch/seeds"
+    if ! diff -r fuzz/seeds "$scratch/seeds"; then
+        echo "fuzz/seeds is stale: write it anew with fuzz/seeds.py"
         return 1
     fi
 }
@@ -91,7 +118,7 @@ interop() {
 
 # step NAME COMMAND...: runs the command under a heading, and books how it ended.
 step() {
-    local name=$1 began=$SECONDS status log="$scratch/log"
+    local name=$1 began=$SECONDS status outcome log="$scratch/log"
     shift
     printf '\n== %s\n' "$name"
     # Not as a condition: bash would ignore `set -e` inside it.
@@ -101,11 +128,13 @@ step() {
     set -e
     if [[ $status -eq 0 ]]; then
         passed+=("$name")
-        printf -- '-- %s: ok, %d s\n' "$name" $((SECONDS - began))
+        outcome="ok"
     else
         failed+=("$name")
-        printf -- '-- %s: FAILED (exit code %d), %d s\n' "$name" "$status" $((SECONDS - began))
+        outcome="FAILED (exit code $status)"
     fi
+    printf -- '-- %s: %s, %d s\n' "$name" "$outcome" $((SECONDS - began))
+    times+=("$(printf '%6d s  %-24s %s' $((SECONDS - began)) "$name" "$outcome")")
     local line
     while IFS= read -r line; do
         book_skip "${line#skipped: }"
@@ -129,6 +158,7 @@ book_skip() {
 summary() {
     local entry
     printf '\n== summary, %d s\n' "$SECONDS"
+    printf '%s\n' "${times[@]}"
     for entry in "${failed[@]}"; do printf 'failed: %s\n' "$entry"; done
     for entry in "${skipped[@]}"; do printf 'skipped: %s\n' "$entry"; done
     printf '%d passed, %d failed' "${#passed[@]}" "${#failed[@]}"
@@ -144,6 +174,22 @@ provide_component() {
     cargo "$2" --version >/dev/null 2>&1 && return
     rustup component add "$1" && return
     skip "$1" "cargo has no \`$2\`, and \`rustup component add $1\` did not bring it"
+    return 1
+}
+
+# provide_subcommand NAME STEP: cargo-NAME, for a step.
+provide_subcommand() {
+    cargo "$1" --version >/dev/null 2>&1 && return
+    cargo install --locked "cargo-$1" && return
+    skip "$2" "cargo has no \`$1\`, and \`cargo install cargo-$1\` did not bring it"
+    return 1
+}
+
+# provide_nightly STEP: a toolchain with the sanitizers that cargo-fuzz asks for, which stable has not.
+provide_nightly() {
+    cargo +nightly --version >/dev/null 2>&1 && return
+    rustup toolchain install nightly --profile minimal --no-self-update && return
+    skip "$1" "there is no nightly toolchain, and \`rustup toolchain install nightly\` did not bring it"
     return 1
 }
 

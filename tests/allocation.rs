@@ -9,7 +9,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use doorbell::backend::Backend;
 use doorbell::backend::pcap::{Pcap, PcapConfig};
@@ -94,7 +93,7 @@ fn cycle_sender(mut sender: Sender, batches: Vec<Batch>, case: &str) -> (Sender,
 
 fn cycle_pipeline(mut sender: Sender, batches: Vec<Batch>, case: &str) {
     // A thread that blocks on a channel for the first time allocates what it is woken by. At this
-    // rate this one blocks in every cycle, and the pause lets the other run out of batches.
+    // rate this one blocks in every cycle, and the other does once it has run out of batches.
     sender.pace(Some(Rate::new(200_000_000, 4096)));
     let mut idle = batches;
     let mut pipeline = Pipeline::start(sender, idle.len(), None).unwrap();
@@ -114,9 +113,22 @@ fn cycle_pipeline(mut sender: Sender, batches: Vec<Batch>, case: &str) {
     };
     for _ in 0..2 {
         cycle();
-        thread::sleep(Duration::from_millis(50));
+        while !others_sleep() {
+            thread::yield_now();
+        }
     }
     assert_eq!(allocations(cycle), 0, "{case}, pipeline");
+}
+
+/// Whether each other thread of this process is blocked: proc_pid_stat(5).
+fn others_sleep() -> bool {
+    let own = nix::unistd::gettid().to_string();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|it| it.unwrap());
+    tasks.filter(|task| *task.file_name() != *own).all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+        // After the name, which may hold anything.
+        stat.rsplit_once(')').unwrap().1.starts_with(" S")
+    })
 }
 
 fn sender(backend: Box<dyn Backend>, layout: region::Layout, order: Order) -> (Sender, Vec<Batch>) {

@@ -310,6 +310,21 @@ fn a_post_of_nothing_is_no_burst() {
     assert_eq!(sender.jitter().total(), 6);
 }
 
+/// A pause for want of batches is no gap between bursts, and nothing of it is made up for.
+#[test]
+fn the_schedule_starts_anew_after_idleness() {
+    let (mut sender, mut batches) = sender(&Capture::default(), &[], Order::Serial, 2);
+    sender.pace(Some(Rate::new(1_000_000_000, 1)));
+    for batch in batches.drain(..) {
+        sender.submit(batch).unwrap();
+        assert_eq!(sender.wait().unwrap().sent(), 3);
+        // Longer than what a scheduler takes from who has something to send.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Between the seven packets of each, and not between the two.
+    assert_eq!(sender.jitter().total(), 6 + 6);
+}
+
 #[test]
 fn what_is_not_accepted_comes_back_as_it_was() {
     let capture = Capture::default();
@@ -358,6 +373,31 @@ fn a_heap_attached_to_nothing_is_named() {
     assert_eq!(rejected.reason, Reason::Unattached { heap: 1 });
     sender.submit_first(*rejected.batch, 1).unwrap();
     assert_eq!(sender.wait().unwrap().sent(), 1);
+}
+
+#[test]
+fn heaps_that_their_file_lost_failed() {
+    // Whole pages, of any size that there is: a file's last page reads as zeros beyond its end.
+    const LEN: usize = 1 << 16;
+    let mut sender = Sender::new(Capture::default().backend(&[TO]));
+    let heap = HeapSpec::new().payload(0x3300, LEN);
+    let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(8972)).heaps(&heap, 3);
+    let plan = Arc::new(plan.build().unwrap());
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &[7; 3 * LEN]).unwrap();
+    let memory = Arc::new(doorbell::region::Memory::file(file.path()).unwrap());
+    let mut batch = sender.allocate(&plan, Layout::Attached, 1, vec![memory]).unwrap().remove(0);
+    for heap in 0..3 {
+        assert!(batch.attach(heap, 0, LEN * heap as usize));
+    }
+    file.as_file().set_len(LEN as u64).unwrap();
+    sender.submit(batch).unwrap();
+    let completion = sender.wait().unwrap();
+    let failed: Vec<_> = completion.failures.iter().map(|it| (it.heap, it.cnt)).collect();
+    assert_eq!(failed, [(1, 2), (2, 3)]);
+    for failure in &completion.failures {
+        assert!(matches!(failure.error, SendError::Truncated(_)), "{}", failure.error);
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use doorbell::backend::udp::ZeroCopy;
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::Layout;
 use doorbell::sender::Sender;
-use doorbell::wire::Flavour;
+use doorbell::wire::{Flavour, Packet};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -87,6 +87,65 @@ proptest! {
         } else {
             // Of a peer that hangs up, nothing is known but what it had read.
             prop_assert!(expected.starts_with(&received), "{} bytes are others", received.len());
+        }
+    }
+}
+
+/// The first peer hangs up while heaps are under way, of which the rest is of no use to the second.
+#[test]
+fn a_new_connection_starts_with_a_heap_that_was_not_begun() {
+    // More than the kernel holds, at both ends, of what is not read.
+    const HEAP: usize = 1 << 20;
+    const BUFFER: usize = 1 << 14;
+    const PACKET: usize = 8972;
+    for layout in [Layout::Packed, Layout::Split] {
+        for (order, begun) in [(Order::Serial, 1_u64), (Order::RoundRobin, 2)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            socket2::SockRef::from(&listener).set_recv_buffer_size(BUFFER).unwrap();
+            let config = TcpConfig {
+                send_buffer: Some(BUFFER),
+                reconnect: Duration::from_secs(60),
+                ..TcpConfig::new(vec![listener.local_addr().unwrap()])
+            };
+            let receiver = thread::spawn(move || {
+                let (mut first, _) = listener.accept().unwrap();
+                // Of each heap of a batch, if they take turns.
+                first.read_exact(&mut [0; 4 * PACKET]).unwrap();
+                drop(first);
+                let (mut second, _) = listener.accept().unwrap();
+                let mut received = Vec::new();
+                second.read_to_end(&mut received).unwrap();
+                received
+            });
+            let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(PACKET))
+                .heaps(&HeapSpec::new().payload(0x3300, HEAP), 2)
+                .order(order);
+            let plan = Arc::new(plan.build().unwrap());
+            let send = |backend: Box<dyn Backend>| {
+                let mut sender = Sender::new(backend);
+                for mut batch in sender.allocate(&plan, layout, 3, Vec::new()).unwrap() {
+                    for heap in 0..2 {
+                        batch.fill(heap, &[1 + heap as u8; HEAP]);
+                    }
+                    sender.submit(batch).unwrap();
+                }
+                sender.close(Duration::from_secs(60))
+            };
+            let completions = send(Box::new(Tcp::open(&config).unwrap()));
+            let failures = completions.iter().flat_map(|completion| &completion.failures);
+            let failed: Vec<u64> = failures.map(|failure| failure.cnt).collect();
+            assert_eq!(failed, (1..=begun).collect::<Vec<_>>(), "{layout:?}, {order:?}");
+
+            let capture = Capture::default();
+            send(capture.backend(&["192.0.2.7:7148"]));
+            let expected: Vec<u8> = capture
+                .packets()
+                .into_iter()
+                .filter(|packet| Packet::parse(packet).unwrap().header().heap_cnt > begun)
+                .flatten()
+                .collect();
+            let received = receiver.join().unwrap();
+            assert!(received == expected, "{} bytes of {}", received.len(), expected.len());
         }
     }
 }

@@ -56,7 +56,7 @@ fn frames_are_those_that_were_drawn() {
         move || {
             assert_cmd::Command::cargo_bin("doorbell")
                 .unwrap()
-                .args(["recv", "--json", "--timeout", "20", "--from", &from, "--write"])
+                .args(["recv", "--json", "--timeout", "120", "--from", &from, "--write"])
                 .arg(out)
                 .assert()
                 .success();
@@ -151,7 +151,7 @@ fn receive(expectation: Expectation) -> (SocketAddr, JoinHandle<Received>) {
     // Should a stop heap be lost, the test fails by its counts, and does not hang.
     let watch = progress.clone();
     thread::spawn(move || {
-        thread::sleep(Duration::from_secs(20));
+        thread::sleep(Duration::from_secs(120));
         watch.stop();
     });
     (address, thread::spawn(move || receiver.run(expectation, &progress)))

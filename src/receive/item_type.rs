@@ -279,3 +279,58 @@ pub enum ItemTypeError {
 
 /// Those that numpy 1 can have, less one for the axis of heaps.
 const MAX_DIMENSIONS: usize = 31;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::NumpyHeader;
+
+    fn descriptors() -> impl Strategy<Value = Descriptor> {
+        let code = prop::sample::select(&b"uifbcx"[..]);
+        let field = (code, prop_oneof![0_u32..70, any::<u32>()]);
+        let dimension =
+            prop_oneof![Just(None), (0_u64..5).prop_map(Some), any::<u64>().prop_map(Some)];
+        let numpy = (
+            "'[<>|][uifbcSUVO][0-9]{1,3}'|\\[\\('a', '<f4'\\), \\('b', '\\|V[0-9]'\\)\\]",
+            any::<bool>(),
+            prop::collection::vec(prop_oneof![0_u64..5, any::<u64>()], 0..4),
+        );
+        (
+            prop::collection::vec(field, 0..4),
+            prop::collection::vec(dimension, 0..4),
+            prop::option::of(numpy),
+        )
+            .prop_map(|(fields, shape, numpy)| Descriptor {
+                id: 1,
+                format: fields.into_iter().map(|(code, bits)| Field::new(code, bits)).collect(),
+                shape,
+                numpy_header: numpy.map(|(descr, fortran_order, shape)| NumpyHeader {
+                    descr,
+                    fortran_order,
+                    shape,
+                }),
+                ..Descriptor::default()
+            })
+    }
+
+    proptest! {
+        /// However many elements a shape claims. The widest element is to its one bit what eight
+        /// bytes are.
+        #[test]
+        fn a_frame_is_no_larger_than_its_item_can_make_it(
+            descriptor in descriptors(), data in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            if let Ok(item_type) = ItemType::of(&descriptor) {
+                if let Ok(frame) = item_type.frame(Content::Addressed(&data)) {
+                    prop_assert!(frame.bytes.len() <= 8 * data.len());
+                }
+                // Eight bytes, each with eight bits.
+                if let Ok(frame) = item_type.frame(Content::Immediate(data.len() as u64)) {
+                    prop_assert!(frame.bytes.len() <= 64);
+                }
+            }
+        }
+    }
+}

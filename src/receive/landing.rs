@@ -1,5 +1,8 @@
 //! Where payload is to be received: in its place, if it is what comes next.
 
+#[cfg(test)]
+mod tests;
+
 use std::array;
 use std::io::IoSliceMut;
 use std::mem;

@@ -8,9 +8,6 @@
 //! Any stream is received by a [`Listener`], put together by a [`Window`], and read with a
 //! [`Catalogue`] of the descriptors in it: that makes [`Frame`]s of items, which are numpy arrays.
 
-#[doc(hidden)]
-pub mod fuzz;
-
 mod assembler;
 mod bits;
 mod buffer;

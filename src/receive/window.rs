@@ -224,7 +224,7 @@ impl Window {
     }
 
     /// Bytes of memory for heaps, those that were handed out and not given back included.
-    pub(super) fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         self.bytes + self.out.1 + self.pool_bytes
     }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ def bind(family: socket.AddressFamily, address: tuple, buffer: int = 0) -> socke
     return sock
 
 
+def wait_until_bound(port: int) -> None:
+    """Until another process listens at an IPv4 port."""
+    deadline = time.monotonic() + PATIENCE
+    while f":{port:04X} " not in Path("/proc/net/udp").read_text():
+        assert time.monotonic() < deadline, f"nobody listens at port {port}"
+        time.sleep(0.01)
+
+
 # socket(7): as SO_RCVBUF, but past net.core.rmem_max, for those with CAP_NET_ADMIN.
 SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 512 << 20
+PATIENCE = 60

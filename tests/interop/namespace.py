@@ -83,12 +83,17 @@ def joined_networks(mtu: int = 9000) -> Iterator[Wire]:
                 # nodad: duplicate address detection (RFC 4862) would make the address wait.
                 f"addr add {addresses.ipv6}/64 dev {VETH} nodad",
             )
-        deadline = time.monotonic() + 10
-        # Frames are dropped until the kernel has seen to the carrier.
-        while not all("state UP" in network.ip(f"link show {VETH}")[0] for network in (near, far)):
-            assert time.monotonic() < deadline, "veth has no carrier"
-            time.sleep(0.01)
+        wait_for_carrier(near)
+        wait_for_carrier(far)
         yield Wire(near, far)
+
+
+def wait_for_carrier(network: Network) -> None:
+    """Until then, frames are dropped."""
+    deadline = time.monotonic() + PATIENCE
+    while "state UP" not in network.ip(f"link show {VETH}")[0]:
+        assert time.monotonic() < deadline, "veth has no carrier"
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ def read_counters() -> dict[str, int]:
     return counters
 
 
+PATIENCE = 60
 CLONE_NEWNET = 0x40000000
 VETH = "veth0"
 NEAR = Addresses("10.71.48.1", "fd00:7148::1")

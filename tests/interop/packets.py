@@ -66,4 +66,4 @@ def drain(sock: socket.socket) -> list[bytes]:
 HEAP_CNT, HEAP_LENGTH, PAYLOAD_OFFSET, PAYLOAD_LENGTH = 0x1, 0x2, 0x3, 0x4
 STREAM_CONTROL, STOP = 0x6, 2
 # Frames that the far end has not seen to yet, once the program is gone.
-SILENCE = 0.3
+SILENCE = 1

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from endpoint import bound_endpoint
+from endpoint import bound_endpoint, wait_until_bound
 
 WIDTHS = [8, 10, 12, 14, 16]
 
@@ -126,13 +123,6 @@ def test_doorbell_itself_decodes_and_scales(doorbell, tmp_path) -> None:
         received = np.load(out)
         assert received.shape == frames.shape
         assert np.abs(received - frames).max() <= 5 / 4095 * (1 + 1e-3)  # Stored as 32-bit floats.
-
-
-def wait_until_bound(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while f":{port:04X} " not in Path("/proc/net/udp").read_text():
-        assert time.monotonic() < deadline, f"nobody listens at port {port}"
-        time.sleep(0.01)
 
 
 def test_the_embedded_receiver_knows_packed_frames(doorbell, tmp_path) -> None:

@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -99,7 +98,7 @@ def random(dtype: str, shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "|i1", "<f4", ">f8", "<c8", "<f2"])
 def test_numpy_items(recv, tmp_path, dtype: str, order: str, flavour: int) -> None:
-    receiver = recv("--write", tmp_path / "out.npy", "--timeout", 10)
+    receiver = recv("--write", tmp_path / "out.npy", "--timeout", 60)
     frames = random(dtype, (5, 6, 70, 3))
     with spead2_stream(receiver, flavour) as (stream, group):
         group.add_item(0x1234, "frame", "a picture", shape=(6, 70, 3), dtype=np.dtype(dtype), order=order)
@@ -125,7 +124,7 @@ def test_packed_samples_are_widened(recv, tmp_path, code: str, bits: int) -> Non
     values = [int(v) for v in rng.integers(low, high, 1025, dtype=np.uint64 if code == "u" else np.int64)]
     values[: min(high - low, 1024)] = range(low, min(high, low + 1024))
     values[-1] = high - 1
-    receiver = recv("--write", tmp_path / "out.npy", "--timeout", 10)
+    receiver = recv("--write", tmp_path / "out.npy", "--timeout", 60)
     with spead2_stream(receiver) as (stream, group):
         group.add_item(0x1234, "samples", "", shape=(1025,), format=[(code, bits)])
         for heap in (values, values[::-1]):
@@ -140,7 +139,7 @@ def test_packed_samples_are_widened(recv, tmp_path, code: str, bits: int) -> Non
 
 
 def test_unknown_dimension_and_structure(recv, tmp_path) -> None:
-    receiver = recv("--write-dir", tmp_path / "out", "--item", "pairs", "--timeout", 10)
+    receiver = recv("--write-dir", tmp_path / "out", "--item", "pairs", "--timeout", 60)
     rows = [[(1, -1)], [(5, -2), (1023, 511), (0, -512)]]
     with spead2_stream(receiver) as (stream, group):
         group.add_item(0x10, "other", "", shape=(1000,), dtype=np.int32, value=np.zeros(1000, np.int32))
@@ -161,7 +160,7 @@ def test_unknown_dimension_and_structure(recv, tmp_path) -> None:
 
 
 def test_scale_and_offset(recv, tmp_path) -> None:
-    receiver = recv("--write", tmp_path / "out.npy", "--scale", "--item", "frame", "--timeout", 10)
+    receiver = recv("--write", tmp_path / "out.npy", "--scale", "--item", "frame", "--timeout", 60)
     frame = np.arange(1000).reshape(20, 50)
     with spead2_stream(receiver) as (stream, group):
         group.add_item(0x1234, "frame", "", shape=(20, 50), format=[("u", 10)], value=frame)
@@ -177,7 +176,7 @@ def test_scale_and_offset(recv, tmp_path) -> None:
 
 
 def test_substreams_come_out_in_order(recv, tmp_path) -> None:
-    receiver = recv("--write", tmp_path / "out.npy", "--timeout", 10, addresses=[free_address() for _ in range(3)])
+    receiver = recv("--write", tmp_path / "out.npy", "--timeout", 60, addresses=[free_address() for _ in range(3)])
     with spead2_stream(receiver) as (stream, group):
         group.add_item(0x1234, "value", "", shape=(2000,), dtype=np.int32)
         for index in range(30):
@@ -192,7 +191,7 @@ def test_substreams_come_out_in_order(recv, tmp_path) -> None:
 @pytest.mark.parametrize("kind", ["ipv4", "ipv6"])
 def test_our_own_stream(doorbell, recv, kind: str, group: str) -> None:
     addresses = [free_address(kind) for _ in range(2)]
-    receiver = recv("--verify", "random:3", "--timeout", 10, addresses=addresses)
+    receiver = recv("--verify", "random:3", "--timeout", 60, addresses=addresses)
     to = [flag for address in addresses for flag in ("--to", address)]
     doorbell.send(*to, *("--source", "random:3", "--heap-size", 20_000, "--heaps", 150, "--group", group, "--rate", "400Mb/s"))
     report = receiver.finish()
@@ -202,7 +201,7 @@ def test_our_own_stream(doorbell, recv, kind: str, group: str) -> None:
 
 def test_multicast_groups(doorbell, recv) -> None:
     port = free_address().rsplit(":", 1)[1]
-    receiver = recv("--interface", "lo", "--verify", "pattern", "--timeout", 10, addresses=[f"239.255.77.2+1:{port}"])
+    receiver = recv("--interface", "lo", "--verify", "pattern", "--timeout", 60, addresses=[f"239.255.77.2+1:{port}"])
     doorbell.send("--to", f"239.255.77.2+1:{port}", "--interface", "lo", "--heaps", 50, "--rate", "400Mb/s")
     report = receiver.finish()
     assert (report["heaps"], report["mismatched"]) == (50, 0)
@@ -211,7 +210,7 @@ def test_multicast_groups(doorbell, recv) -> None:
 
 def test_ipv6_multicast(doorbell) -> None:
     def test() -> None:
-        receiver = Recv(doorbell, ["[ff15::7148:1]:7148"], *("--interface", VETH, "--verify", "pattern", "--timeout", 10))
+        receiver = Recv(doorbell, ["[ff15::7148:1]:7148"], *("--interface", VETH, "--verify", "pattern", "--timeout", 60))
         doorbell.send("--to", "[ff15::7148:1]:7148", *("--interface", VETH, "--heaps", 50, "--rate", "400Mb/s"))
         report = receiver.finish()
         assert (report["heaps"], report["mismatched"]) == (50, 0)
@@ -222,7 +221,7 @@ def test_ipv6_multicast(doorbell) -> None:
 def test_npy_round_trip_and_preview(doorbell, recv, tmp_path) -> None:
     frames = np.exp(np.random.default_rng(1).normal(0, 3, (4, 40, 60, 3))).astype(np.float32)
     np.save(tmp_path / "in.npy", frames)
-    receiver = recv("--write", tmp_path / "out.npy", "--preview", tmp_path / "last.png", "--timeout", 10)
+    receiver = recv("--write", tmp_path / "out.npy", "--preview", tmp_path / "last.png", "--timeout", 60)
     doorbell.send("--to", receiver.addresses[0], "--source", tmp_path / "in.npy", "--rate", "400Mb/s")
     receiver.finish()
     assert np.load(tmp_path / "out.npy").tobytes() == frames.tobytes()
@@ -252,7 +251,7 @@ def test_loss_is_told(recv) -> None:
     heap_cnts = [int.from_bytes(datagram[11:16], "big") for datagram in datagrams]
     kept = [d for d, cnt in zip(datagrams, heap_cnts) if cnt != 3]
     kept.remove([d for d, cnt in zip(datagrams, heap_cnts) if cnt == 5][1])
-    receiver = recv("--timeout", 10)
+    receiver = recv("--timeout", 60)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         address, port = receiver.addresses[0].rsplit(":", 1)
         for datagram in [b"not SPEAD", *kept[:3], kept[0], *kept[3:]]:
@@ -266,14 +265,13 @@ def test_ends(doorbell, recv) -> None:
     silent = recv("--timeout", 0.2)
     assert silent.finish(1)["ended"] == "timeout"
     receiver = recv()
-    time.sleep(0.1)
     receiver.interrupt()
     assert receiver.finish(130)["ended"] == "interrupted"
     receiver = recv("--heaps", 7)
     doorbell.send("--to", receiver.addresses[0], "--heaps", 20, "--rate", "100Mb/s")
     report = receiver.finish()
     assert (report["ended"], report["heaps"], report["incomplete"], report["missing"]) == ("heaps", 7, 0, 0)
-    receiver = recv("--verify", "random:5", "--timeout", 10)
+    receiver = recv("--verify", "random:5", "--timeout", 60)
     doorbell.send("--to", receiver.addresses[0], "--heaps", 3)
     assert receiver.finish(1)["mismatched"] == 3
 

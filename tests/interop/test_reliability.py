@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import pytest
 
-from endpoint import bound_endpoint
-from namespace import VETH, Network, Wire, joined_networks
+from endpoint import bound_endpoint, wait_until_bound
+from namespace import VETH, Network, Wire, joined_networks, wait_for_carrier
 from packets import drain, parse_packet, whole_heaps
+from program import plain_environment
 from splitmix import heap_payload
 from verbs import far_endpoint
 
 HEAPS, HEAP_SIZE, FIRST_DATA_CNT = 600, 8000, 2
-STREAM = ("--source", "random:71", "--descriptors", "own", "--heap-size", HEAP_SIZE, "--heaps", HEAPS)
-# Two seconds of it, in batches of 16 ms.
-SLOWLY = ("--batch-heaps", 5, "--rate", "20Mb/s", "--burst", "8KiB")
+SHAPE = ("--descriptors", "own", "--heap-size", HEAP_SIZE, "--heaps", HEAPS)
+STREAM = ("--source", "random:71", *SHAPE)
 
 
 @pytest.fixture
@@ -49,36 +53,69 @@ class Outcome:
 
 @pytest.fixture
 def run(own_wire: Wire, doorbell) -> Callable[..., Outcome]:
-    """Sends `STREAM` over the wire, and does something to that meanwhile."""
+    """Sends a stream over the wire; its second third while `disturb` has been done, until the program says so."""
 
-    def send(*arguments: object, meanwhile: Callable[[Network], None]) -> Outcome:
+    def send(disturb: Callable[[Network], None], calm: Callable[[Network], None]) -> Outcome:
         receiver = far_endpoint(own_wire, "ipv4")
-        with receiver.socket:
-            command = ("send", "--json", "-q", "--backend", "udp", *receiver.to, *STREAM, *arguments)
-            process = own_wire.near(doorbell.start, *command)
+        receiver.socket.settimeout(PATIENCE)
+        with receiver.socket, tempfile.TemporaryFile() as log:
+            process = own_wire.near(
+                lambda: subprocess.Popen(
+                    doorbell.command(
+                        *("send", "--json", "-q", "--backend", "udp", *receiver.to, *SHAPE, "--source", "-"),
+                        *("--batch-heaps", 5, "--rate", "400Mb/s"),
+                    ),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=plain_environment(),
+                )
+            )
             try:
-                time.sleep(0.5)
-                meanwhile(own_wire.near)
-                out, errors = process.communicate(timeout=60)
+                assert process.stdin
+                third = HEAPS // 3
+                for number in range(3):
+                    if number == 1:
+                        # Not before the stream has come through.
+                        receiver.socket.recv(1, socket.MSG_PEEK)
+                        disturb(own_wire.near)
+                    elif number == 2:
+                        while "did not go out" not in log_of(log):
+                            assert process.poll() is None
+                            time.sleep(0.001)
+                        calm(own_wire.near)
+                    for index in range(number * third, (number + 1) * third):
+                        process.stdin.write(heap_payload(71, index, HEAP_SIZE))
+                    process.stdin.flush()
+                out, _ = process.communicate(timeout=60)
             finally:
                 process.kill()
+            errors = log_of(log)
             heaps = whole_heaps(map(parse_packet, drain(receiver.socket)))
-        data = {cnt: payload for cnt, payload in heaps.items() if FIRST_DATA_CNT <= cnt < FIRST_DATA_CNT + HEAPS}
-        for cnt, payload in data.items():
-            assert payload == heap_payload(71, cnt - FIRST_DATA_CNT, HEAP_SIZE), f"heap {cnt} is corrupt"
-        assert b"panicked" not in errors, errors.decode()
-        return Outcome(process.returncode, json.loads(out.splitlines()[-1]), errors.decode(), set(data))
+        return outcome(process.returncode, out, errors, heaps)
 
     return send
 
 
-def test_a_link_that_goes_down_and_comes_back(run) -> None:
-    def flap(near: Network) -> None:
-        near.ip(f"link set {VETH} down")
-        time.sleep(0.5)
-        near.ip(f"link set {VETH} up")
+def log_of(file: IO[bytes]) -> str:
+    """What a process has written so far, whose place in the file is not to be moved."""
+    return os.pread(file.fileno(), 1 << 20, 0).decode()
 
-    flapped = run(*SLOWLY, meanwhile=flap)
+
+def outcome(exit_code: int, out: bytes, errors: str, heaps: dict[int, bytes]) -> Outcome:
+    data = {cnt: payload for cnt, payload in heaps.items() if FIRST_DATA_CNT <= cnt < FIRST_DATA_CNT + HEAPS}
+    for cnt, payload in data.items():
+        assert payload == heap_payload(71, cnt - FIRST_DATA_CNT, HEAP_SIZE), f"heap {cnt} is corrupt"
+    assert "panicked" not in errors, errors
+    return Outcome(exit_code, json.loads(out.splitlines()[-1]), errors, set(data))
+
+
+def test_a_link_that_goes_down_and_comes_back(run) -> None:
+    def up(near: Network) -> None:
+        near.ip(f"link set {VETH} up")
+        wait_for_carrier(near)
+
+    flapped = run(disturb=lambda near: near.ip(f"link set {VETH} down"), calm=up)
     flapped.check_counts()
     assert flapped.exit_code == 1
     assert 0 < flapped.report["heaps_failed"] < HEAPS
@@ -87,12 +124,10 @@ def test_a_link_that_goes_down_and_comes_back(run) -> None:
 
 
 def test_a_route_that_carries_less_for_a_while(run) -> None:
-    def narrow(near: Network) -> None:
-        near.ip(f"link set {VETH} mtu 1500")
-        time.sleep(0.5)
-        near.ip(f"link set {VETH} mtu 9000")
-
-    narrowed = run(*SLOWLY, meanwhile=narrow)
+    narrowed = run(
+        disturb=lambda near: near.ip(f"link set {VETH} mtu 1500"),
+        calm=lambda near: near.ip(f"link set {VETH} mtu 9000"),
+    )
     narrowed.check_counts()
     assert narrowed.exit_code == 1
     assert 0 < narrowed.report["heaps_failed"] < HEAPS
@@ -100,7 +135,7 @@ def test_a_route_that_carries_less_for_a_while(run) -> None:
     assert max(narrowed.whole) == FIRST_DATA_CNT + HEAPS - 1, "it did not go on"
 
 
-def test_a_queue_that_is_always_full(run, own_wire: Wire) -> None:
+def test_a_queue_that_is_always_full(doorbell, own_wire: Wire) -> None:
     """ENOBUFS is no loss: the stream waits."""
     if shutil.which("tc") is None:
         pytest.skip("needs `tc` (iproute2)")
@@ -109,7 +144,12 @@ def test_a_queue_that_is_always_full(run, own_wire: Wire) -> None:
     shaped = own_wire.near(lambda: subprocess.run(shape.split(), capture_output=True, text=True))
     if shaped.returncode != 0:
         pytest.skip(f"needs the queueing discipline tbf: {shaped.stderr.strip()}")
-    crowded = run("--batch-heaps", 50, meanwhile=lambda _: None)
+    receiver = far_endpoint(own_wire, "ipv4")
+    with receiver.socket:
+        command = ("send", "--json", "-q", "--backend", "udp", *receiver.to, *STREAM, "--batch-heaps", 50)
+        done = own_wire.near(doorbell.run, *command)
+        heaps = whole_heaps(map(parse_packet, drain(receiver.socket)))
+    crowded = outcome(done.returncode, done.stdout.encode(), done.stderr, heaps)
     crowded.check_counts()
     assert (crowded.exit_code, crowded.report["heaps_failed"]) == (0, 0), crowded.errors
     assert crowded.report["waits"] > 10
@@ -159,20 +199,36 @@ def datagrams(capture: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("flag", ["--write", "--write-dir"])
 def test_frames_that_fill_the_disk(doorbell, tmp_path, flag: str) -> None:
-    """Whoever receives ends, says why, and counts what came."""
+    """Whoever receives ends, says why, and counts what came; whole frames are there for numpy."""
     free = bound_endpoint()
     port = free.port
     free.socket.close()
     with small_disk(tmp_path / "disk") as disk:
         out = disk / ("frames.npy" if flag == "--write" else "frames")
-        receiver = doorbell.start("recv", "--json", "-q", "--from", f"127.0.0.1:{port}", flag, out, "--timeout", 20)
+        receiver = doorbell.start("recv", "--json", "-q", "--from", f"127.0.0.1:{port}", flag, out, "--timeout", 60)
         try:
-            time.sleep(0.5)
+            wait_until_bound(port)
             doorbell.run("send", "-q", "--to", f"127.0.0.1:{port}", *STREAM, "--rate", "100Mb/s")
             printed, errors = receiver.communicate(timeout=60)
         finally:
             receiver.kill()
+        frames = stored_frames(out)
     report = json.loads(printed.splitlines()[-1])
     assert receiver.returncode == 1
     assert "No space left on device" in errors.decode() and str(out) in errors.decode(), errors.decode()
     assert 0 < report["heaps"] <= HEAPS + 1, report
+    # Of one file, the header says how many frames there are only once all have come.
+    counted = report["written"]["frames"]
+    assert len(frames) == counted if flag == "--write-dir" else len(frames) <= counted, report
+    for index, frame in enumerate(frames):
+        assert frame.tobytes() == heap_payload(71, index, HEAP_SIZE), f"frame {index}"
+
+
+def stored_frames(out: Path) -> list[np.ndarray]:
+    """What numpy reads of a file of frames, or of a directory of them, less the one there was no room for."""
+    if out.is_dir():
+        return [np.load(path) for path in sorted(out.iterdir()) if path.stat().st_size > 0]
+    return list(np.load(out))
+
+
+PATIENCE = 60

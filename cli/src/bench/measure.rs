@@ -21,7 +21,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Sends for at least `time`, after a batch that warms the caches.
+    /// Sends for at least `time`, and at least one batch, after one that warms the caches.
     pub fn take(load: &mut dyn Load, time: Duration) -> Result<Self, SendError> {
         load.send_batch()?;
         load.drain()?;
@@ -29,7 +29,8 @@ impl Sample {
         let cpu = cpu_seconds();
         let start = Instant::now();
         let mut batches = 0;
-        while start.elapsed() < time {
+        // A thread that is held up at once for longer than that has still something to divide by.
+        while batches == 0 || start.elapsed() < time {
             load.send_batch()?;
             batches += 1;
         }
@@ -82,7 +83,35 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use doorbell::backend::Counters;
+
     use super::*;
+
+    /// Batches of one packet.
+    #[derive(Default)]
+    struct Counting(Counters);
+
+    impl Load for Counting {
+        fn send_batch(&mut self) -> Result<(), SendError> {
+            self.0.packets += 1;
+            Ok(())
+        }
+
+        fn drain(&mut self) -> Result<(), SendError> {
+            Ok(())
+        }
+
+        fn counters(&self) -> Counters {
+            self.0
+        }
+    }
+
+    #[test]
+    fn however_short_the_time_something_is_measured() {
+        let sample = Sample::take(&mut Counting::default(), Duration::ZERO).unwrap();
+        assert_eq!((sample.batches, sample.packets), (1, 1));
+        assert!(sample.seconds > 0.0);
+    }
 
     #[test]
     fn the_median_is_the_middle_or_between_the_two() {

@@ -114,7 +114,71 @@ fn heaps_that_are_too_long_take_no_memory() {
     assert_eq!(window.tally().incomplete, 4);
 }
 
+/// A packet without a heap length, which may claim any offset.
+#[test]
+fn no_heap_length_is_no_heap() {
+    let mut packet = packet(1, ItemPointer::addressed(FLAVOUR, 0x3300, 0), 9, 9, &[]);
+    let other = ItemPointer::immediate(FLAVOUR, item::STREAM_CTRL, 0).to_be_bytes();
+    packet[16..24].copy_from_slice(&other);
+    let length = ItemPointer::immediate(FLAVOUR, item::PAYLOAD_LENGTH, 4).to_be_bytes();
+    packet[32..40].copy_from_slice(&length);
+    packet.extend([1, 2, 3, 4]);
+    let mut window = window(4, 1);
+    for _ in 0..2 {
+        window.datagram(0, &packet);
+    }
+    window.finish();
+    assert_eq!((window.tally().packets, window.tally().ignored), (2, 2));
+    assert_eq!((window.memory(), cnts(&mut window).len()), (0, 0));
+}
+
+prop_compose! {
+    /// Packets that are nearly right, so that something comes of them.
+    fn near_packets()(
+        cnt in 0_u64..6,
+        heap_length in prop_oneof![0_u64..300, Just(1 << 16), any::<u64>()],
+        offset in prop_oneof![0_u64..300, any::<u64>()],
+        data in prop::collection::vec(any::<u8>(), 0..300),
+        fits: bool,
+        damage in prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>())),
+    ) -> Vec<u8> {
+        let (offset, heap_length) = match fits {
+            true => (0, data.len() as u64),
+            false => (offset & FLAVOUR.max_value(), heap_length & FLAVOUR.max_value()),
+        };
+        let pointer = ItemPointer::addressed(FLAVOUR, 0x3300, 0);
+        let mut packet = packet(cnt, pointer, heap_length as usize, offset as usize, &data);
+        if let Some((at, byte)) = damage {
+            let at = at.index(packet.len());
+            packet[at] = byte;
+        }
+        packet
+    }
+}
+
 proptest! {
+    #[test]
+    fn memory_is_bounded_whatever_packets_claim(
+        packets in prop::collection::vec((0_usize..3, near_packets()), 0..60),
+    ) {
+        let config = WindowConfig { heaps: 4, max_heap_len: 1 << 16, substreams: 2 };
+        let mut window = Window::new(config);
+        let mut held = Vec::new();
+        for (substream, packet) in &packets {
+            window.datagram(*substream, packet);
+            held.extend(std::iter::from_fn(|| window.take()));
+            // Twice the longest heap in the window, twice handed out, and what one datagram lets out.
+            prop_assert!(window.memory() <= 6 * config.max_heap_len, "{}", window.memory());
+            if window.is_exhausted() {
+                held.drain(..).for_each(|heap| window.give_back(heap));
+            }
+        }
+        window.finish();
+        let tally = window.tally();
+        prop_assert_eq!(tally.packets + tally.not_spead, packets.len() as u64);
+        prop_assert!(tally.heaps + tally.incomplete <= tally.packets);
+    }
+
     /// Packets in any order within the window, some twice, over several substreams; cnts wrap.
     #[test]
     fn heaps_come_out_whole_and_in_order(

@@ -71,8 +71,14 @@ pub(super) fn set_up(interface: &str, addresses: &[&str]) {
 
 pub(super) fn add_address(address: &str, interface: &str) {
     // Else an IPv6 address could not be used for a second or two: RFC 4862, section 5.4.
-    let nodad = if address.contains(':') { "nodad" } else { "" };
+    let is_ipv6 = address.contains(':');
+    let nodad = if is_ipv6 { "nodad" } else { "" };
     ip(&format!("address add {address} dev {interface} {nodad}"));
+    // Of IPv6, the address is this machine's only once a work queue of the kernel has come round to it:
+    // addrconf_dad_work() in net/ipv6/addrconf.c, also where there is nothing to detect.
+    let (host, _) = address.split_once('/').unwrap();
+    let local = format!("-6 route show table local dev {interface} exact {host}/128");
+    while is_ipv6 && ip(&local).is_empty() {}
 }
 
 fn skip(reason: &str) {
