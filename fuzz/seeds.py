@@ -107,7 +107,7 @@ def documented_keys() -> list[tuple[str, str]]:
 
 
 def npys() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((HERE.parent / "tests" / "data").glob("*.npy"))}
+    return {path.name: path.read_bytes() for path in sorted((HERE.parent / "cli" / "tests" / "data").glob("*.npy"))}
 
 
 def framed(heaps: list[Heap]) -> bytes:
@@ -191,6 +191,7 @@ spin_us = 14
 zerocopy = "on"
 reconnect = 17
 pcap = "out.pcap"
+cpu = ["0", "1"]
 
 [monitor]
 log_interval = 15

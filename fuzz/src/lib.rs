@@ -1,6 +1,7 @@
 //! What several targets do.
 
-use doorbell::receive::{Content, ItemType, Picture};
+use doorbell::receive::{Content, ItemType};
+use doorbell_cli::recv::Picture;
 
 /// Reads an item as its type says, in each of the ways there are.
 ///

@@ -4,9 +4,6 @@
 //! are. What lies in memory already, as a mapped file does, is attached to heaps and never copied;
 //! anything else is written straight into the payload of a batch.
 
-#[doc(hidden)]
-pub mod fuzz;
-
 mod error;
 mod files;
 mod item;
@@ -23,6 +20,7 @@ pub use error::SourceError;
 pub use files::Files;
 pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem};
 pub use mapped::{MappedHeaps, Place};
+pub use npy::arbitrary_npy;
 pub use packed::{OFFSET_ITEM, Packed, SCALE_ITEM};
 pub use pattern::Pattern;
 pub use random::Random;
