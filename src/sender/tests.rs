@@ -1,6 +1,7 @@
 //! Waits that nothing but what is waited for ends: a wake-up that is lost would hang here.
 
-use std::net::UdpSocket;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -11,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::backend::fault::{Fault, Faulty};
 use crate::backend::pcap::{Pcap, PcapConfig};
+use crate::backend::tcp::{Tcp, TcpConfig};
 use crate::backend::udp::{Udp, UdpConfig};
 use crate::plan::{HeapSpec, PacketSize};
 use crate::wire::Flavour;
@@ -109,6 +111,38 @@ fn what_is_complete_is_not_waited_for() {
     assert!(sender.poll().is_some());
     sender.idle_with(Some(waker.as_fd()), None);
     assert!(sender.poll().is_some());
+}
+
+#[test]
+fn a_lost_connection_is_made_anew_without_a_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let config = TcpConfig { reconnect: Duration::from_secs(3600), ..TcpConfig::new(vec![to]) };
+    let mut sender = Sender::new(Box::new(Tcp::open(&config).unwrap()));
+    let mut batch = sender.allocate(&plan(), Layout::Packed, 1, Vec::new()).unwrap().remove(0);
+    drop(listener.accept().unwrap());
+    // Nobody listens for a while: first attempts are refused.
+    drop(listener);
+    let waker = EventFd::new().unwrap();
+    let (mut refused, mut reader) = (0, None);
+    while sender.counters().reconnects == 0 {
+        sender.submit(batch).unwrap();
+        batch = loop {
+            if let Some(completion) = sender.poll() {
+                break completion.batch;
+            }
+            sender.idle_with(Some(waker.as_fd()), None);
+            refused += 1;
+            if refused == 3 {
+                let listener = TcpListener::bind(to).unwrap();
+                reader = Some(thread::spawn(move || {
+                    io::copy(&mut listener.accept().unwrap().0, &mut io::sink()).unwrap()
+                }));
+            }
+        };
+    }
+    drop(sender);
+    assert!(reader.expect("attempts were refused").join().unwrap() > 0);
 }
 
 /// Waits without a limit, and is woken by another thread, and not before.
