@@ -192,8 +192,8 @@ pub struct Counters {
     pub copied: u64,
     /// Connections that were made anew: TCP.
     pub reconnects: u64,
-    /// Bytes that the kernel took and the other side has not acknowledged, those that went down with a
-    /// connection included: TCP.
+    /// Bytes that the kernel took and the other side had not acknowledged at the last
+    /// [`Backend::flush`], with those that have gone down with a connection: TCP.
     pub unacknowledged: u64,
 }
 

@@ -83,6 +83,8 @@ pub struct Sender {
     substreams: Substreams,
     /// Packets posted and not done.
     outstanding: u32,
+    /// Packets posted so far.
+    posted: u64,
     /// What the backend had done when it failed, and why it did.
     failed: Option<(Counters, SendError)>,
 }
@@ -103,6 +105,7 @@ impl Sender {
             pacing: Pacing::new(),
             held: false,
             outstanding: 0,
+            posted: 0,
             failed: None,
         }
     }
@@ -268,6 +271,11 @@ impl Sender {
         Ok(())
     }
 
+    /// Packets that were posted so far.
+    pub(crate) fn posted(&self) -> u64 {
+        self.posted
+    }
+
     /// Batches that were submitted and have not come back.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -400,6 +408,7 @@ impl Sender {
                 let posted = backend.post(entry.in_flight_mut(), packets.clone())?;
                 entry.posted(posted);
                 self.outstanding += posted;
+                self.posted += u64::from(posted);
                 let end = packets.start + posted;
                 // A backend that has no room takes nothing, which is no burst.
                 if let Some((rate, now)) = burst.filter(|_| posted > 0) {
@@ -441,7 +450,9 @@ impl Sender {
 
     /// Lets go of the backend: dropped, it reads no memory, and batches can come back.
     fn abandon(&mut self, error: SendError) {
-        let Some(backend) = self.backend.take() else { return };
+        let Some(mut backend) = self.backend.take() else { return };
+        // Only asks: what was not acknowledged by now is to be counted.
+        let _ = backend.flush(Duration::ZERO);
         let counters = backend.counters();
         drop(backend);
         for entry in &mut self.in_flight {

@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TrySendError, sync_channel};
-use std::task::{Context, Poll};
-use std::thread::{self, JoinHandle};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, JoinHandle, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
@@ -35,7 +35,7 @@ use crate::pacer::Rate;
 pub struct Pipeline {
     /// None once closed.
     orders: Option<SyncSender<Order>>,
-    results: Receiver<Message>,
+    results: Receiver<Result<Completion, Rejected>>,
     /// Results that were taken in to make room for more.
     ready: VecDeque<Result<Completion, Rejected>>,
     shared: Arc<Shared>,
@@ -43,6 +43,8 @@ pub struct Pipeline {
     _on_stop: Arc<dyn Fn() + Send + Sync>,
     thread: Option<JoinHandle<Sender>>,
     in_flight: usize,
+    /// Unparks the thread that fills.
+    unpark: Option<(ThreadId, Waker)>,
 }
 
 /// What to submit, and how.
@@ -84,13 +86,6 @@ pub(crate) struct PipelineOptions {
 /// Sees what came of a batch.
 pub(crate) type Observer = Box<dyn FnMut(&Result<Completion, Rejected>, &Sender) + Send>;
 
-/// What the thread that posts says.
-pub(super) enum Message {
-    Result(Result<Completion, Rejected>),
-    /// Whoever waits is to look around.
-    LookAround,
-}
-
 /// What both threads look at.
 pub(super) struct Shared {
     pub(super) wake_up: WakeUp,
@@ -98,7 +93,6 @@ pub(super) struct Shared {
     stop: Stop,
     /// Whether the thread has ended.
     ended: AtomicBool,
-    look_around: SyncSender<Message>,
 }
 
 impl Shared {
@@ -109,8 +103,6 @@ impl Shared {
     /// Ends the waits of both sides.
     fn interrupt(&self) {
         self.wake_up.wake();
-        // If there is no room, there is something to find for whoever waits.
-        let _ = self.look_around.try_send(Message::LookAround);
         self.waker.wake();
     }
 }
@@ -156,15 +148,14 @@ impl Pipeline {
         let PipelineOptions { batches, cpu, drain, observer, stop } = options;
         let batches = batches.max(1);
         let (orders, incoming) = sync_channel(batches);
-        // Room for each result, so that the thread never waits for whoever fills, and for some interrupts.
-        let (outgoing, results) = sync_channel(2 * batches + 4);
+        // Room for each result, so that the thread never waits for whoever fills.
+        let (outgoing, results) = sync_channel(2 * batches + 1);
         let (started, start) = sync_channel(1);
         let shared = Arc::new(Shared {
             wake_up: WakeUp::new()?,
             waker: AtomicWaker::new(),
             stop: stop.clone(),
             ended: AtomicBool::new(false),
-            look_around: outgoing.clone(),
         });
         let poster = Poster {
             sender,
@@ -201,6 +192,7 @@ impl Pipeline {
             _on_stop: on_stop,
             thread: Some(thread),
             in_flight: 0,
+            unpark: None,
         })
     }
 
@@ -288,9 +280,7 @@ impl Pipeline {
             }
             self.shared.wake_up.wake();
             // Nobody else takes results: without room for them the thread would take no orders.
-            while let Some(result) = self.take_result() {
-                self.ready.push_back(result);
-            }
+            self.ready.extend(self.results.try_iter());
             thread::yield_now();
         }
     }
@@ -302,69 +292,65 @@ impl Pipeline {
 
     /// A batch that is done, if there is one. Does not block.
     pub fn poll(&mut self) -> Option<Result<Completion, Rejected>> {
-        let result = self.ready.pop_front().or_else(|| self.take_result())?;
+        let result = self.ready.pop_front().or_else(|| self.results.try_recv().ok())?;
         self.in_flight -= 1;
         Some(result)
     }
 
-    fn take_result(&self) -> Option<Result<Completion, Rejected>> {
-        loop {
-            match self.results.try_recv().ok()? {
-                Message::Result(result) => return Some(result),
-                Message::LookAround => {}
-            }
-        }
-    }
-
     /// Blocks until a batch is done, and returns it; `None` if none is in flight.
     pub fn wait(&mut self) -> Option<Result<Completion, Rejected>> {
-        loop {
-            match self.next() {
-                Next::Result(result) => return Some(result),
-                Next::Nothing => return None,
-                Next::Stopped => {
-                    // What is in flight comes back all the same.
-                    if let Message::Result(result) = self.results.recv().ok()? {
-                        self.in_flight -= 1;
-                        return Some(result);
-                    }
-                }
-            }
+        match self.block(false) {
+            Next::Result(result) => Some(result),
+            Next::Nothing | Next::Stopped => None,
         }
     }
 
     /// Blocks until a batch is done or it is to end.
     pub(crate) fn next(&mut self) -> Next {
+        self.block(true)
+    }
+
+    fn block(&mut self, heeds_stop: bool) -> Next {
         let begin = Instant::now();
         loop {
-            if let Some(result) = self.poll() {
-                return Next::Result(result);
-            }
-            if self.in_flight == 0 || self.shared.ended.load(Ordering::SeqCst) {
-                // What came between the two looks is the last that came.
-                return self.poll().map_or_else(
-                    || {
-                        self.in_flight = 0;
-                        Next::Nothing
-                    },
-                    Next::Result,
-                );
-            }
-            if self.shared.is_stopped() {
-                return Next::Stopped;
+            if let Some(next) = self.ready(heeds_stop) {
+                return next;
             }
             if begin.elapsed() < SPIN {
                 hint::spin_loop();
                 continue;
             }
-            match self.results.recv() {
-                Ok(Message::Result(result)) => {
-                    self.in_flight -= 1;
-                    return Next::Result(result);
-                }
-                Ok(Message::LookAround) | Err(RecvError) => {}
+            let shared = self.shared.clone();
+            shared.waker.register(self.unpark());
+            // What came before the waker was in place woke nobody.
+            if let Some(next) = self.ready(heeds_stop) {
+                return next;
             }
+            thread::park();
         }
+    }
+
+    /// What wakes this thread; made once for each that waits.
+    fn unpark(&mut self) -> &Waker {
+        let this = thread::current();
+        if self.unpark.as_ref().is_none_or(|(id, _)| *id != this.id()) {
+            self.unpark = None;
+        }
+        &self.unpark.get_or_insert_with(|| (this.id(), Waker::from(Arc::new(Unpark(this))))).1
+    }
+
+    /// What there is without waiting.
+    fn ready(&mut self, heeds_stop: bool) -> Option<Next> {
+        if let Some(result) = self.poll() {
+            return Some(Next::Result(result));
+        }
+        if self.in_flight == 0 || self.shared.ended.load(Ordering::SeqCst) {
+            // What came between the two looks is the last that came.
+            let last = self.poll();
+            self.in_flight = if last.is_some() { self.in_flight } else { 0 };
+            return Some(last.map_or(Next::Nothing, Next::Result));
+        }
+        (heeds_stop && self.shared.is_stopped()).then_some(Next::Stopped)
     }
 
     /// The next batch that is done; `None` if none is in flight.
@@ -374,22 +360,12 @@ impl Pipeline {
 
     /// As [`Pipeline::next`], for a future.
     pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Next> {
-        if let Some(next) = self.ready_next() {
+        if let Some(next) = self.ready(true) {
             return Poll::Ready(next);
         }
         self.shared.waker.register(context.waker());
         // A batch that came back before the waker was in place woke nobody.
-        self.ready_next().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    fn ready_next(&mut self) -> Option<Next> {
-        if let Some(result) = self.poll() {
-            return Some(Next::Result(result));
-        }
-        if self.in_flight == 0 || self.shared.ended.load(Ordering::SeqCst) {
-            return Some(self.poll().map_or(Next::Nothing, Next::Result));
-        }
-        self.shared.is_stopped().then_some(Next::Stopped)
+        self.ready(true).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Waits for what is in flight, ends the thread, and returns the sender with the last results.
@@ -428,6 +404,19 @@ impl Drop for Pipeline {
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline").field("in_flight", &self.in_flight).finish_non_exhaustive()
+    }
+}
+
+/// Unparks a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::completion::{Completion, Rejected};
-use super::pipeline::{Job, Message, Observer, Shared};
+use super::pipeline::{Job, Observer, Shared};
 use super::{Batch, Sender};
 use crate::region::Slot;
 
@@ -36,7 +36,7 @@ pub(super) struct Recurring {
 pub(super) struct Poster {
     pub(super) sender: Sender,
     pub(super) orders: Receiver<Order>,
-    pub(super) results: SyncSender<Message>,
+    pub(super) results: SyncSender<Result<Completion, Rejected>>,
     pub(super) shared: Arc<Shared>,
     /// Jobs in their order; the first may not be due yet.
     pub(super) queue: VecDeque<Job>,
@@ -54,11 +54,8 @@ impl Poster {
         let mut progress = (Instant::now(), 0);
         loop {
             is_open &= self.take_orders();
-            let is_ending = !is_open || self.shared.is_stopped();
-            if is_ending {
-                self.recurring.retain(|it| it.batch.is_none());
-            }
-            self.submit_what_is_due(is_ending);
+            let is_stopped = self.shared.is_stopped();
+            self.submit_what_is_due(is_open, is_stopped);
             if let Some(completion) = self.done() {
                 self.give_back(Ok(completion));
                 continue;
@@ -67,7 +64,7 @@ impl Poster {
             if !is_open && self.queue.is_empty() && in_flight == 0 {
                 return self.sender;
             }
-            let posted = self.sender.counters().packets;
+            let (posted, is_ending) = (self.sender.posted(), !is_open || is_stopped);
             if !is_ending || in_flight == 0 || posted != progress.1 {
                 progress = (Instant::now(), posted);
             } else if progress.0.elapsed() >= self.drain {
@@ -76,7 +73,7 @@ impl Poster {
                 continue;
             }
             let drained = (is_ending && in_flight > 0).then(|| progress.0 + self.drain);
-            self.rest(is_open, is_ending, drained);
+            self.rest(is_open, is_stopped, drained);
         }
     }
 
@@ -99,9 +96,13 @@ impl Poster {
         }
     }
 
-    fn submit_what_is_due(&mut self, is_ending: bool) {
+    fn submit_what_is_due(&mut self, is_open: bool, is_stopped: bool) {
+        // What is submitted again and again is not any more at the end; what goes before the jobs is.
+        self.recurring.retain(|it| {
+            it.batch.is_none() || !is_stopped && (is_open || it.before_jobs.is_some())
+        });
         self.repeat();
-        while let Some(due) = self.next_job(is_ending)
+        while let Some(due) = self.next_job(is_stopped)
             && due.is_none_or(|due| due <= Instant::now())
             && let Some(job) = self.queue.pop_front()
         {
@@ -114,11 +115,11 @@ impl Poster {
         }
     }
 
-    /// When the next job is due, if there is one: at once if that is `None`.
-    fn next_job(&self, is_ending: bool) -> Option<Option<Instant>> {
+    /// When the next job is due, if there is one: at once if that is `None`, as all are once it is stopped.
+    fn next_job(&self, is_stopped: bool) -> Option<Option<Instant>> {
         let job = self.queue.front()?;
         let before = self.recurring.iter().filter_map(|it| it.before_jobs).max();
-        Some(job.not_before.max(before).filter(|_| !is_ending))
+        Some(job.not_before.max(before).filter(|_| !is_stopped))
     }
 
     fn repeat(&mut self) {
@@ -176,13 +177,13 @@ impl Poster {
             }
         }
         // Where nobody listens any more the pipeline is being dropped, and the batch with it.
-        let _ = self.results.send(Message::Result(result));
+        let _ = self.results.send(result);
         self.shared.waker.wake();
     }
 
     /// Waits for whatever comes first: an order, the end, something of the backend's, the time that a job, a
     /// recurring batch or a burst is due.
-    fn rest(&mut self, is_open: bool, is_ending: bool, drained: Option<Instant>) {
+    fn rest(&mut self, is_open: bool, was_stopped: bool, drained: Option<Instant>) {
         if self.sender.in_flight() == 0 && is_open {
             // A thread that sleeps has to be woken, and that costs the other one, which has work to do, a
             // system call and an interrupt for each batch.
@@ -195,11 +196,10 @@ impl Poster {
                 }
             }
         }
-        let job = self.next_job(is_ending).flatten();
+        let job = self.next_job(was_stopped).flatten();
         let repeated = self.recurring.iter().filter(|it| it.batch.is_some()).map(|it| it.due).min();
         let deadline = [job, repeated, drained].into_iter().flatten().min();
         let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let was_stopped = self.shared.is_stopped();
         let (shared, orders, sender) = (self.shared.clone(), &self.orders, &mut self.sender);
         let mut order = None;
         shared.wake_up.sleep_unless(

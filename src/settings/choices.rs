@@ -8,8 +8,8 @@ use crate::plan::Order;
 /// Where descriptors travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DescriptorPlacement {
-    /// In the first heap, beside its data; in a heap of their own where there are several substreams, or
-    /// payload is sent from where it lies.
+    /// In the first heap, beside its data; in a heap of their own where there are several substreams, heaps
+    /// take turns, or payload is sent from where it lies.
     #[default]
     First,
     /// In a heap of their own, before the first.

@@ -200,6 +200,8 @@ impl Cutter {
         let one_each = self.flows as usize;
         let together = settings.heap.descriptors == DescriptorPlacement::First
             && one_each == 1
+            // Where heaps take turns, the first one, being longer, would be the last to end.
+            && self.order == Order::Serial
             && !attached
             && heap.payload_len() > 0;
         let apart = !together || settings.heap.descriptors_every.is_some();

@@ -37,6 +37,8 @@ pub struct Tcp {
     shared: Shared,
     /// Which connection a post could not go on with, of which batch, and why.
     blocked: Option<(usize, Slot, Blocked)>,
+    /// Bytes that were not acknowledged at the last flush.
+    unacknowledged: u64,
 }
 
 impl Tcp {
@@ -63,7 +65,7 @@ impl Tcp {
             done: Vec::new(),
             counters: Counters::default(),
         };
-        Ok(Self { connections, shared, blocked: None })
+        Ok(Self { connections, shared, blocked: None, unacknowledged: 0 })
     }
 
     /// Packets that one call takes at most.
@@ -165,6 +167,7 @@ unsafe impl Backend for Tcp {
         for connection in &mut self.connections {
             connection.flush(silence, &mut self.shared);
         }
+        self.unacknowledged = self.connections.iter().map(Connection::unacknowledged).sum();
         Ok(())
     }
 
@@ -174,7 +177,7 @@ unsafe impl Backend for Tcp {
         Counters {
             uncopied: sum(|it| it.zero_copy().uncopied),
             copied: sum(|it| it.zero_copy().copied),
-            unacknowledged: counted.unacknowledged + sum(Connection::unacknowledged),
+            unacknowledged: counted.unacknowledged + self.unacknowledged,
             ..*counted
         }
     }
