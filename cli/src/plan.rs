@@ -75,13 +75,13 @@ struct PacketSizes {
 impl Summary {
     fn of(stream: &StreamPlan, heap_bytes: usize) -> Result<Self, Failure> {
         let (plan, transport, layout) = (stream.data(), stream.transport(), stream.layout());
-        let in_flight = stream.settings().batch.in_flight;
+        let batches = stream.batches();
         let headroom = transport.headroom();
         let messages = transport.messages(plan, layout);
         let size = |plan: &Plan, layout, batches| {
             Region::size(plan, layout, batches, headroom).map_err(|e| Failure::Allocate(e.into()))
         };
-        let mut pinned_bytes = size(plan, layout, in_flight)?;
+        let mut pinned_bytes = size(plan, layout, batches)?;
         for other in stream.others() {
             pinned_bytes += size(other, Layout::Packed, 1)?;
         }
@@ -99,7 +99,7 @@ impl Summary {
             heap_bytes,
             heaps: stream.heaps(),
             heaps_per_batch: plan.heaps(),
-            batches_in_flight: in_flight,
+            batches_in_flight: stream.settings().batch.in_flight,
             packets_per_heap: plan.packets_of_heap(0),
             packet_size: sizes.keys().last().copied().unwrap_or(0),
             packet_sizes: sizes

@@ -171,11 +171,13 @@ impl Plan {
         Some(from + start as u32..from + end as u32)
     }
 
+    #[inline]
     pub(crate) fn shape(&self, heap: u32) -> &Shape {
         &self.shapes[self.shape_of_heap[heap as usize] as usize]
     }
 
     /// Where in [`Plan::packets`] the packets of a heap are.
+    #[inline]
     pub(crate) fn packets_of(&self, heap: u32) -> &[u32] {
         let first = self.first_of_heap[heap as usize] as usize;
         &self.packets_by_heap[first..first + self.shape(heap).packets.len()]

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::in_flight::InFlight;
 use super::layout::{Layout, Region, Spacing};
-use super::payload::{PayloadMut, What};
+use super::payload::{Part, PayloadMut};
 use crate::wire::{HEAP_CNT_OFFSET, ITEM_POINTER_LEN, ItemPointer, item};
 
 /// Pre-built heaps in registered memory, idle and ours to fill.
@@ -88,8 +88,9 @@ impl Batch {
     /// # Panics
     ///
     /// If there is no such heap.
+    #[inline]
     pub fn payload(&mut self, heap: u32) -> PayloadMut<'_> {
-        PayloadMut::new(self.bytes(), heap, What::Fills(None))
+        PayloadMut::new(self, heap, Part::WRITABLE)
     }
 
     /// The payload of one item of a heap; empty if it has no such item, or that is an immediate.
@@ -98,7 +99,9 @@ impl Batch {
     ///
     /// If there is no such heap.
     pub fn item(&mut self, heap: u32, id: u64) -> PayloadMut<'_> {
-        PayloadMut::new(self.bytes(), heap, What::Fills(Some(id)))
+        let fills = &self.region.plan().shape(heap).fills;
+        let part = fills.iter().position(|(item, _)| *item == id).map_or(Part::NOTHING, Part::item);
+        PayloadMut::new(self, heap, part)
     }
 
     /// Copies `bytes` to the start of a heap's payload, and returns how many fitted.
@@ -120,6 +123,7 @@ impl Batch {
     /// # Panics
     ///
     /// If there is no such heap.
+    #[inline]
     pub fn set_immediate(&mut self, heap: u32, id: u64, value: u64) -> Result<(), ImmediateError> {
         let mut bytes = self.bytes();
         let plan = bytes.region().plan();
@@ -237,14 +241,14 @@ impl Batch {
     pub(super) fn write_constants(&mut self) {
         let plan = self.region.plan().clone();
         for heap in 0..plan.heaps() {
-            for (start, constant) in &plan.shape(heap).constants {
-                let what = What::Constant(*start..start + constant.len());
-                PayloadMut::new(self.bytes(), heap, what).copy_from(constant);
+            for (index, (_, constant)) in plan.shape(heap).constants.iter().enumerate() {
+                PayloadMut::new(self, heap, Part::constant(index)).copy_from(constant);
             }
         }
     }
 
-    fn bytes(&mut self) -> BatchBytes<'_> {
+    #[inline]
+    pub(super) fn bytes(&mut self) -> BatchBytes<'_> {
         BatchBytes {
             region: &self.region,
             start: self.region.start(self.slot.batch),
@@ -304,6 +308,7 @@ impl<'a> BatchBytes<'a> {
     /// # Safety
     ///
     /// No other slice that overlaps it is alive.
+    #[inline]
     pub(super) unsafe fn split_off(&mut self, range: Range<usize>) -> &'a mut [u8] {
         self.region.check(&range);
         // SAFETY: the range lies within this batch's part of the mapping, which is disjoint from

@@ -3,50 +3,68 @@
 use std::io;
 use std::ops::Range;
 
-use super::batch::BatchBytes;
+use super::batch::{Batch, BatchBytes};
 use super::layout::Layout;
 
 /// The payload of a heap, or of one of its items.
 ///
 /// Where the heap is one packet, or the layout is split, that is one slice; else it is chunks, one
 /// for each packet, in order.
+///
+/// Two registers hold it: it is made and passed on for each heap, and what goes through memory in pieces of
+/// other sizes waits there for all that was written before, which is payload.
 #[derive(Debug)]
 pub struct PayloadMut<'a> {
-    bytes: BatchBytes<'a>,
-    heap: u32,
-    what: What,
+    batch: &'a mut Batch,
+    /// The heap, above the [`Part`].
+    place: u64,
 }
 
 /// Which bytes of a heap's payload.
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    /// Those of all items that are filled in, or of the one with this identifier.
-    Fills(Option<u64>),
-    /// Some that are the same in every heap.
-    Constant(Range<usize>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part(u32);
+
+impl Part {
+    /// Those of all items that are written anew in each heap.
+    pub(super) const WRITABLE: Self = Self(u32::MAX);
+    /// None.
+    pub(super) const NOTHING: Self = Self(u32::MAX - 1);
+
+    /// Those of item `index` of those that are written anew.
+    pub(super) fn item(index: usize) -> Self {
+        Self(index as u32)
+    }
+
+    /// Those of item `index` of those that are the same in every heap.
+    pub(super) fn constant(index: usize) -> Self {
+        Self(index as u32 | CONSTANT)
+    }
 }
 
 impl<'a> PayloadMut<'a> {
-    pub(super) fn new(bytes: BatchBytes<'a>, heap: u32, what: What) -> Self {
-        let heaps = bytes.region().plan().heaps();
+    #[inline]
+    pub(super) fn new(batch: &'a mut Batch, heap: u32, part: Part) -> Self {
+        let heaps = batch.heaps();
         assert!(heap < heaps, "heap {heap} of a batch of {heaps}");
-        Self { bytes, heap, what }
+        Self { batch, place: u64::from(heap) << 32 | u64::from(part.0) }
+    }
+
+    fn heap(&self) -> u32 {
+        (self.place >> 32) as u32
+    }
+
+    fn part(&self) -> Part {
+        Part(self.place as u32)
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
-        match &self.what {
-            What::Fills(wanted) => self
-                .bytes
-                .region()
-                .plan()
-                .shape(self.heap)
-                .fills
-                .iter()
-                .filter(|(id, _)| wanted.is_none_or(|wanted| wanted == *id))
-                .map(|(_, range)| range.len())
-                .sum(),
-            What::Constant(range) => range.len(),
+        let shape = self.batch.region().plan().shape(self.heap());
+        match self.part() {
+            Part::WRITABLE => shape.fills.iter().map(|(_, range)| range.len()).sum(),
+            Part(index) if index & CONSTANT == 0 => shape.fills[index as usize].1.len(),
+            Part::NOTHING => 0,
+            Part(index) => shape.constants[(index & !CONSTANT) as usize].1.len(),
         }
     }
 
@@ -56,8 +74,18 @@ impl<'a> PayloadMut<'a> {
     }
 
     /// The pieces, in order.
+    #[inline]
     pub fn chunks(self) -> Chunks<'a> {
-        Chunks { payload: self, fill: 0, offset: 0, packet: 0 }
+        let (heap, part) = (self.heap(), self.part());
+        Chunks {
+            bytes: self.batch.bytes(),
+            heap,
+            part,
+            fill: 0,
+            offset: 0,
+            packet: 0,
+            ended: false,
+        }
     }
 
     /// The whole in one slice, if it lies in one piece.
@@ -87,22 +115,34 @@ impl<'a> PayloadMut<'a> {
 /// The pieces of a heap's payload, in order. Adjacent items make one piece.
 #[derive(Debug)]
 pub struct Chunks<'a> {
-    payload: PayloadMut<'a>,
+    bytes: BatchBytes<'a>,
+    heap: u32,
+    part: Part,
     /// How many of the heap's items that are filled in are used up.
     fill: usize,
     /// Where in the heap's payload the next piece starts, if its item starts before.
     offset: usize,
     /// A packet that `offset` is in or beyond.
     packet: usize,
+    /// Whether the last piece was handed out.
+    ended: bool,
 }
 
 impl<'a> Iterator for Chunks<'a> {
     type Item = &'a mut [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a mut [u8]> {
+        // Of heaps that are one packet, every other call.
+        if self.ended { None } else { self.following() }
+    }
+}
+
+impl<'a> Chunks<'a> {
+    fn following(&mut self) -> Option<&'a mut [u8]> {
         let range = self.next_range()?;
-        let heap = self.payload.heap;
-        let region = self.payload.bytes.region();
+        let heap = self.heap;
+        let region = self.bytes.region();
         let start = match region.layout() {
             Layout::Packed => {
                 let packet = &region.plan().shape(heap).packets[self.packet];
@@ -113,35 +153,34 @@ impl<'a> Iterator for Chunks<'a> {
             Layout::Attached => return None,
         };
         // SAFETY: ranges of payload do not overlap, and each is handed out once.
-        Some(unsafe { self.payload.bytes.split_off(start..start + range.len()) })
+        Some(unsafe { self.bytes.split_off(start..start + range.len()) })
     }
-}
 
-impl Chunks<'_> {
     /// The next piece of the heap's payload. [`Chunks::packet`] is the packet it starts in.
     fn next_range(&mut self) -> Option<Range<usize>> {
-        let region = self.payload.bytes.region();
-        let shape = region.plan().shape(self.payload.heap);
-        let mut range = match &self.payload.what {
-            What::Constant(range) => range.clone(),
-            What::Fills(wanted) => {
-                let wanted = |id: u64| wanted.is_none_or(|wanted| wanted == id);
-                while shape
-                    .fills
-                    .get(self.fill)
-                    .is_some_and(|(id, range)| !wanted(*id) || range.end <= self.offset)
-                {
+        let region = self.bytes.region();
+        let shape = region.plan().shape(self.heap);
+        let mut range = match self.part {
+            Part::WRITABLE => {
+                let used_up = |(_, range): &(u64, Range<usize>)| range.end <= self.offset;
+                while shape.fills.get(self.fill).is_some_and(used_up) {
                     self.fill += 1;
                 }
                 let mut following = shape.fills.get(self.fill..)?.iter();
                 let mut range = following.next()?.1.clone();
-                for (id, next) in following {
-                    if !wanted(*id) || next.start != range.end {
+                for (_, next) in following {
+                    if next.start != range.end {
                         break;
                     }
                     range.end = next.end;
                 }
                 range
+            }
+            Part(index) if index & CONSTANT == 0 => shape.fills[index as usize].1.clone(),
+            Part::NOTHING => return None,
+            Part(index) => {
+                let (start, constant) = &shape.constants[(index & !CONSTANT) as usize];
+                *start..start + constant.len()
             }
         };
         range.start = range.start.max(self.offset);
@@ -155,6 +194,7 @@ impl Chunks<'_> {
             range.end = range.end.min(shape.packets[self.packet].payload.end);
         }
         self.offset = range.end;
+        self.ended = shape.fills.last().is_some_and(|(_, last)| range.end == last.end);
         Some(range)
     }
 }
@@ -178,3 +218,6 @@ impl io::Write for PayloadWriter<'_> {
         Ok(())
     }
 }
+
+/// Marks the parts that are the same in every heap. No heap has so many items.
+const CONSTANT: u32 = 1 << 31;

@@ -17,9 +17,14 @@ pub(super) const SECTION: Section<Settings> = Section {
             |it| &mut it.batch.heaps,
         )
         .number(u32::MAX as u64),
-        Row::one(IN_FLIGHT, "in_flight", "N", "Batches in flight at once", "2", |it| {
-            &mut it.batch.in_flight
-        })
+        Row::one(
+            IN_FLIGHT,
+            "in_flight",
+            "N",
+            "Batches in flight at once, while one more is filled",
+            "2",
+            |it| &mut it.batch.in_flight,
+        )
         .number(u32::MAX as u64),
         Row::one(
             Key::new("batch.layout"),
@@ -41,7 +46,7 @@ pub struct BatchSettings {
     /// the whole stream. `None` is about 512 KiB of them, or what is due at once where there is a frame
     /// rate.
     pub heaps: Option<u32>,
-    /// Batches in flight at once, at least 1.
+    /// Batches in flight at once, at least 1, while one more is filled.
     pub in_flight: u32,
     /// How packets lie in memory.
     pub layout: LayoutKind,

@@ -135,9 +135,14 @@ impl StreamPlan {
         first.wrapping_add(step.wrapping_mul(before))
     }
 
+    /// How many batches of [`StreamPlan::data`] there are: those in flight, and one that is filled meanwhile.
+    pub fn batches(&self) -> u32 {
+        self.settings.batch.in_flight.saturating_add(1)
+    }
+
     /// Packets that may be in flight at once.
     pub(super) fn packets(&self) -> u32 {
-        let batches = self.settings.batch.in_flight as usize;
+        let batches = self.batches() as usize;
         let others: usize = self.others().map(|plan| plan.packets().len()).sum();
         let packets = self.data().packets().len().saturating_mul(batches).saturating_add(others);
         u32::try_from(packets).unwrap_or(u32::MAX)

@@ -124,8 +124,7 @@ impl Stream {
         };
         let sources = plan.heap.sources().filter(|_| plan.layout() == Layout::Attached);
         let sources = sources.map_or_else(Vec::new, <[_]>::to_vec);
-        let in_flight = plan.settings.batch.in_flight;
-        let idle = sender.allocate(plan.data(), plan.layout(), in_flight, sources)?;
+        let idle = sender.allocate(plan.data(), plan.layout(), plan.batches(), sources)?;
         let single = [&descriptors, &warm_up, &stop_heap, &first];
         let pinned_bytes = single.into_iter().flatten().chain(idle.first());
         let pinned_bytes = pinned_bytes.map(|it| it.region().memory().len() as u64).sum();
@@ -148,7 +147,7 @@ impl Stream {
         let noted = ledger.clone();
         let options = PipelineOptions {
             // Besides those with data, one of each other kind.
-            batches: in_flight as usize + 4,
+            batches: plan.batches() as usize + 4,
             cpu: cpu.first().map(|&cpu| cpu as usize),
             drain: DRAIN + burst_time(&plan.settings, report.packet_size),
             observer: Some(Box::new(move |result, sender| noted.note(result, sender))),
