@@ -147,11 +147,12 @@ impl Poster {
         }
     }
 
-    /// A batch that is done. Of several the first may well be, and whoever fills may wait for it: a second
-    /// look right after a post is but a glance.
+    /// A batch that is done. One that was posted just now may well be, and whoever fills may wait for it: then
+    /// a second look is but a glance.
     fn done(&mut self) -> Option<Completion> {
+        let before = self.sender.posted();
         let first = self.sender.poll();
-        first.or_else(|| (self.sender.in_flight() > 1).then(|| self.sender.poll())?)
+        first.or_else(|| (self.sender.posted() > before).then(|| self.sender.poll())?)
     }
 
     fn give_back(&mut self, mut result: Result<Completion, Rejected>) {
