@@ -32,7 +32,7 @@ def pattern_packets(bits: int, packet_size: int, heap_size: int, count: int, rep
                 heap.add_descriptor(generate.spead2_descriptor(descriptor))
         heap.add_item(RawItem(0x1600, (index * heap_size).to_bytes(bits // 8, "big"), True))
         heap.add_item(RawItem(0x3300, bytes([index % 256]) * heap_size, True))
-        yield list(spead2.send.PacketGenerator(heap, first_cnt + index, packet_size))
+        yield list(spead2.send.PacketGenerator(heap, 1 + index, packet_size))
     stop = spead2.send.Heap(flavour)
     stop.repeat_pointers = repeat
     stop.add_end()
