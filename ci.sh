@@ -12,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 fuzz_seconds=${FUZZ_SECONDS:-$([[ ${FULL:-} == 1 ]] && echo 30 || echo 5)}
+MOST_PACKAGES=45
 passed=() failed=() skipped=() times=()
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -25,6 +26,9 @@ main() {
         step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
     step "tests" tests
+    step "a stranger's crate" stranger
+    step "packages" cargo package --locked --allow-dirty --package ibverbs-dl --package doorbell \
+        --target-dir target/package-check
     provide_subcommand deny "dependencies" &&
         step "dependencies" cargo deny --locked check bans licenses sources
     provide_nightly "fuzzing" && provide_subcommand fuzz "fuzzing" && step "fuzzing" fuzzing
@@ -47,6 +51,42 @@ tests() {
     fi
     provide ip iproute2
     env "${runner[@]}" cargo test --locked --workspace
+}
+
+# A crate of somebody else's, outside of this workspace and its patches, that has the library and nothing
+# else: README's example for its main. What it brings along is counted.
+stranger() {
+    local crate="$scratch/stranger" packages unwanted
+    mkdir -p "$crate/src"
+    cat >"$crate/Cargo.toml" <<TOML
+[package]
+name = "stranger"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+doorbell = { path = "$PWD" }
+
+[workspace]
+TOML
+    {
+        echo 'fn main() -> Result<(), Box<dyn std::error::Error>> {'
+        # The last of README's blocks of Rust.
+        awk '/^```rust$/ { inside = 1; text = ""; next } /^```$/ { inside = 0 } inside { text = text $0 "\n" }
+            END { printf "%s", text }' README.md
+        echo 'Ok(()) }'
+    } >"$crate/src/main.rs"
+    cargo run --quiet --manifest-path "$crate/Cargo.toml" --target-dir target/stranger
+    packages=$(cd "$crate" && cargo tree --quiet --edges normal --prefix none --format '{p}' |
+        awk '{ print $1 }' | sort -u | grep -v '^stranger$')
+    echo "it brings along $(wc -l <<<"$packages") packages, of which $MOST_PACKAGES may be"
+    unwanted=$(grep -xE 'clap.*|indicatif|plotters.*|png|toml.*|tiny_http|glob|prometheus.*|ibverbs(-sys)?' \
+        <<<"$packages" || true)
+    if [[ -n $unwanted ]]; then
+        echo "of them the program's, not the library's: $unwanted"
+        return 1
+    fi
+    [[ $(wc -l <<<"$packages") -le $MOST_PACKAGES ]]
 }
 
 # Each target from its seeds. What the fuzzer finds on the way is left in the scratch folder, but for

@@ -1,72 +1,88 @@
 //! Sends SPEAD heaps from memory that is registered once, in batches that are built once, with one
 //! doorbell per batch.
 //!
-//! # A first stream
+//! # A stream
 //!
 //! A **heap** is what SPEAD sends: items, of which some are values inside their item pointers
-//! (immediates) and others are payload, cut into packets. Say what your heaps hold, and a [`plan`]
-//! says which packet carries which bytes. Nothing is sent yet, no memory is touched:
+//! (immediates) and others are payload, cut into packets. Say what your heaps hold and where they go, fill
+//! batches of them, and let another thread send:
+//!
+//! ```
+//! use doorbell::settings::Settings;
+//! use doorbell::stream::{Heap, Stream};
+//!
+//! # let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
+//! # let address = receiver.local_addr()?.to_string();
+//! // A timestamp, and 8 KiB of samples.
+//! let heap = Heap::new()
+//!     .immediate("timestamp", 0x1600)
+//!     .array("adc_samples", 0x3300, "i1", [8192]);
+//! let mut settings = Settings::to(&address)?;
+//! settings.heap.count = Some(100);
+//!
+//! let mut stream = Stream::open(settings, heap)?;
+//! while let Some(mut batch) = stream.idle() {
+//!     let (first, heaps) = (stream.submitted(), stream.room());
+//!     for (heap, index) in (0..heaps).zip(first..) {
+//!         batch.set_immediate(heap, 0x1600, 8192 * index)?;
+//!         // One chunk if the heap is one packet, else one for each packet, in order.
+//!         for chunk in batch.payload(heap).chunks() {
+//!             chunk.fill(index as u8);
+//!         }
+//!     }
+//!     stream.submit(batch, heaps)?;
+//! }
+//! assert_eq!(stream.close()?.sent(), 100);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A batch *moves* into the stream and comes back once it is done, in every outcome: what is in flight cannot
+//! be written by mistake. See [`stream`] for what goes before and after the data, and [`settings`] for what
+//! can be said.
+//!
+//! # What it stands on
+//!
+//! A [`plan`] says which packet carries which bytes. A [`backend`] is a way onto the wire, and a
+//! [`sender`] sends batches through it, which are laid out in memory that is registered once, all headers
+//! written ([`region`]):
 //!
 //! ```
 //! use std::sync::Arc;
-//! use doorbell::plan::{HeapSpec, PacketSize, Plan};
-//! use doorbell::wire::Flavour;
-//!
-//! // A timestamp, and 8 KiB of samples; 64 such heaps are a batch.
-//! let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 8192);
-//! let size = PacketSize::Uniform { limit: 8972 };
-//! let plan = Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, 64).build()?;
-//! assert_eq!(plan.packets().len(), 64);
-//! # Ok::<(), doorbell::plan::PlanError>(())
-//! ```
-//!
-//! A [`backend`] is a way onto the wire, and a [`sender`] sends batches through it. Batches are laid out
-//! in memory that is registered with the backend once, all headers written:
-//!
-//! ```
-//! # use std::sync::Arc;
-//! # use doorbell::plan::{HeapSpec, PacketSize, Plan};
-//! # use doorbell::wire::Flavour;
 //! use doorbell::backend::udp::{Udp, UdpConfig};
+//! use doorbell::plan::{HeapSpec, PacketSize, Plan};
 //! use doorbell::region::Layout;
 //! use doorbell::sender::Sender;
+//! use doorbell::wire::Flavour;
 //!
-//! # let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 8192);
-//! # let size = PacketSize::Uniform { limit: 8972 };
-//! # let plan = Arc::new(Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, 64).build()?);
+//! let heap = HeapSpec::new().immediate(0x1600, 0).payload(0x3300, 8192);
+//! let size = PacketSize::Uniform { limit: 8972 };
+//! let plan = Arc::new(Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, 64).build()?);
+//!
 //! # let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
 //! # let address = receiver.local_addr()?;
-//! let backend = Udp::open(&UdpConfig::new(vec![address]))?;
-//! let mut sender = Sender::new(Box::new(backend));
+//! let mut sender = Sender::new(Box::new(Udp::open(&UdpConfig::new(vec![address]))?));
 //! let mut batches = sender.allocate(&plan, Layout::Packed, 2, Vec::new())?;
-//!
 //! let mut batch = batches.pop().expect("there are two");
 //! for heap in 0..batch.heaps() {
 //!     batch.set_immediate(heap, 0x1600, 8192 * u64::from(heap))?;
-//!     // One chunk if the heap is one packet, else one for each packet, in order.
-//!     for chunk in batch.payload(heap).chunks() {
-//!         chunk.fill(heap as u8);
-//!     }
+//!     batch.fill(heap, &[heap as u8; 8192]);
 //! }
 //! sender.submit(batch)?;
-//!
 //! let completion = sender.wait().expect("a batch is in flight");
 //! assert_eq!(completion.sent(), 64);
 //! let batch = completion.batch; // to be filled again
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The batch *moves* into the sender and comes back in the completion, in every outcome: what is in
-//! flight cannot be written by mistake. The completion names each heap that did not go out whole, and
-//! why.
+//! The completion names each heap that did not go out whole, and why.
 //!
 //! # More
 //!
-//! - Several destinations: [`plan::PlanBuilder::flows`], and as many addresses for the backend.
-//! - One of them switched off and on while the others go on: [`sender::Sender::substreams`].
-//! - Payload that lies in a file: [`region::Layout::Attached`] and [`region::Batch::attach`].
-//! - One core that fills while another sends, with or without `async`: [`sender::Pipeline`].
-//! - Descriptors, so that receivers know what items mean: [`wire::Descriptor`].
+//! - Several destinations, and one of them switched off and on while the others go on:
+//!   [`stream::Stream::substreams`].
+//! - Payload that lies in a file: [`stream::Heap::attached`] and [`region::Batch::attach`].
+//! - Batches that are awaited, by no particular runtime: [`stream::Stream::idle_async`].
+//! - A sender on a thread of its own, without the rest of a stream: [`sender::Pipeline`].
 //! - Samples in as few bits as they need: [`pack`].
 //! - The other end: [`receive`].
 
