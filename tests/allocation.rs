@@ -5,7 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -18,6 +18,8 @@ use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::{self, Batch, Memory};
 use doorbell::sender::{Completion, Pipeline, Sender};
+use doorbell::settings::Settings;
+use doorbell::stream::{Heap, Stream};
 use doorbell::wire::Flavour;
 
 fn main() {
@@ -31,6 +33,38 @@ fn main() {
                 cycle_pipeline(sender, batches, &case);
             }
         }
+    }
+    cycle_stream();
+}
+
+/// A whole stream: with descriptors repeated by heaps and by the clock, paced, by several destinations.
+fn cycle_stream() {
+    let deaf: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for more in [
+        &[][..],
+        &[("zerocopy", "on")],
+        &[("rate", "10Gb/s"), ("descriptors_every", "1ms")],
+        &[("frame_rate", "100000"), ("descriptors_every", "64")],
+    ] {
+        let mut settings = Settings::default();
+        settings.stream.to =
+            deaf.iter().map(|it| it.local_addr().unwrap().to_string().parse().unwrap()).collect();
+        settings.set("batch_heaps", "32").unwrap();
+        more.iter().for_each(|(name, value)| settings.set(name, value).unwrap());
+        let heap = Heap::new().immediate("timestamp", 0x1600).array("data", 0x3300, "u1", [1000]);
+        let mut stream = Stream::open(settings, heap).unwrap();
+        let mut cycle = |batches| {
+            for round in 0..batches {
+                let mut batch = stream.idle().unwrap();
+                let heaps = stream.room();
+                fill(&mut batch, round);
+                stream.submit(batch, heaps).unwrap();
+            }
+        };
+        cycle(500);
+        assert_eq!(allocations(|| cycle(500)), 0, "a stream with {more:?}");
+        let report = stream.close().unwrap();
+        assert_eq!(report.heaps_failed, 0, "{more:?}");
     }
 }
 
@@ -59,7 +93,7 @@ const BACKENDS: [(&str, Open); 5] = [
 
 fn udp(zero_copy: ZeroCopy) -> Box<dyn Backend> {
     // A socket that nobody reads: the kernel drops what it has no room for.
-    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
     let config = UdpConfig { zero_copy, ..UdpConfig::new(vec![deaf.local_addr().unwrap()]) };
     std::mem::forget(deaf);
     Box::new(Udp::open(&config).unwrap())

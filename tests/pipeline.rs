@@ -4,16 +4,20 @@ mod capture;
 
 use std::fs;
 use std::future::Future;
+use std::hint;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use doorbell::backend::SendError;
 use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::{Batch, Layout};
-use doorbell::sender::{Pipeline, Reason, Sender};
+use doorbell::sender::{Job, Pipeline, Reason, Sender};
 use doorbell::wire::{Flavour, Packet};
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
@@ -71,6 +75,79 @@ fn completions_are_awaited_without_a_runtime() {
     assert_eq!(sent, (0..21).map(|batch| (1 + 3 * batch, 3)).collect::<Vec<_>>());
     assert!(polls > 1, "nothing was ever waited for");
     assert_eq!(pipeline.in_flight(), 0);
+}
+
+/// Batches come back at all times around the moment at which a future that found none is woken.
+#[test]
+fn no_completion_is_missed_whenever_it_comes() {
+    let (sender, mut batches) = sender(&Capture::default(), &[], 1);
+    let mut pipeline = Pipeline::start(sender, 1, None).unwrap();
+    let (finished, in_time) = channel();
+    let waiting = thread::spawn(move || {
+        let mut batch = batches.pop().unwrap();
+        for round in 0..ROUNDS {
+            pipeline.submit(batch);
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_nanos(20 * (round % 500)) {
+                hint::spin_loop();
+            }
+            batch = block_on(pipeline.completion()).1.unwrap().unwrap().batch;
+        }
+        finished.send(()).unwrap();
+    });
+    // A future that is not woken waits for ever.
+    in_time.recv_timeout(Duration::from_secs(60)).expect("every completion is found");
+    waiting.join().unwrap();
+}
+
+/// What is told to the thread takes effect between two posts.
+#[test]
+fn the_sender_is_asked_and_told_where_it_is() {
+    let capture = Capture::default();
+    let (sender, mut batches) = sender(&capture, &[], 2);
+    let mut pipeline = Pipeline::start(sender, 2, None).unwrap();
+    pipeline.with(|sender| sender.number_heaps(100, 10)).unwrap();
+    let mut job = Job::new(batches.pop().unwrap(), 2);
+    (job.tag, job.rate) = (7, Some(Rate::new(1_000_000, 1)));
+    pipeline.submit_job(job);
+    let completion = pipeline.wait().unwrap().unwrap();
+    assert_eq!((completion.tag, completion.first_cnt, completion.sent()), (7, 100, 2));
+    let (packets, bursts) =
+        pipeline.with(|sender| (sender.counters().packets, sender.jitter().total())).unwrap();
+    assert_eq!((packets, bursts), (2, 1), "two bursts have a time between them");
+    assert_eq!(cnts(&capture), [100, 110]);
+}
+
+/// Whoever waits for its time has all that is submitted later wait, too.
+#[test]
+fn a_job_goes_when_it_may_and_in_its_turn() {
+    let capture = Capture::default();
+    let (sender, mut batches) = sender(&capture, &[], 2);
+    let mut pipeline = Pipeline::start(sender, 2, None).unwrap();
+    let due = Instant::now() + Duration::from_millis(30);
+    let later = Job { not_before: Some(due), tag: 1, ..Job::new(batches.pop().unwrap(), 3) };
+    pipeline.submit_job(later);
+    pipeline.submit_job(Job { tag: 2, ..Job::new(batches.pop().unwrap(), 3) });
+    let tags = [(); 2].map(|()| pipeline.wait().unwrap().unwrap().tag);
+    assert!(Instant::now() >= due, "it left early");
+    assert_eq!((tags, cnts(&capture)), ([1, 2], vec![1, 2, 3, 4, 5, 6]));
+}
+
+#[test]
+fn a_batch_is_repeated_until_the_end() {
+    let capture = Capture::default();
+    let (sender, mut batches) = sender(&capture, &[], 2);
+    let mut pipeline = Pipeline::start(sender, 2, None).unwrap();
+    pipeline.repeat(batches.pop().unwrap(), Duration::from_millis(2));
+    while capture.packets().len() < 9 {
+        thread::yield_now();
+    }
+    pipeline.submit(batches.pop().unwrap());
+    assert_eq!(pipeline.wait().unwrap().unwrap().sent(), 3);
+    let (_, results) = pipeline.close().unwrap();
+    assert!(results.is_empty(), "what is repeated is not given back");
+    let cnts = cnts(&capture);
+    assert!(cnts.iter().copied().eq(1..=cnts.len() as u64), "{cnts:?}");
 }
 
 #[test]
@@ -194,3 +271,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> (u32, T) {
         polls += 1;
     }
 }
+
+/// Of tries to hit the moment.
+const ROUNDS: u64 = 10_000;

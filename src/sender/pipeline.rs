@@ -313,17 +313,18 @@ impl Pipeline {
     fn block(&mut self, heeds_stop: bool) -> Next {
         let begin = Instant::now();
         loop {
-            if let Some(next) = self.ready(heeds_stop) {
-                return next;
-            }
             if begin.elapsed() < SPIN {
-                hint::spin_loop();
+                match self.ready(heeds_stop) {
+                    Some(next) => return next,
+                    None => hint::spin_loop(),
+                }
                 continue;
             }
-            let shared = self.shared.clone();
-            shared.waker.register(self.unpark());
-            // What came before the waker was in place woke nobody.
-            if let Some(next) = self.ready(heeds_stop) {
+            let register = |it: &mut Self| {
+                let shared = it.shared.clone();
+                shared.waker.register(it.unpark());
+            };
+            if let Some(next) = look_twice(self, |it| it.ready(heeds_stop), register) {
                 return next;
             }
             thread::park();
@@ -360,12 +361,8 @@ impl Pipeline {
 
     /// As [`Pipeline::next`], for a future.
     pub(crate) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Next> {
-        if let Some(next) = self.ready(true) {
-            return Poll::Ready(next);
-        }
-        self.shared.waker.register(context.waker());
-        // A batch that came back before the waker was in place woke nobody.
-        self.ready(true).map_or(Poll::Pending, Poll::Ready)
+        let register = |it: &mut Self| it.shared.waker.register(context.waker());
+        look_twice(self, |it| it.ready(true), register).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Waits for what is in flight, ends the thread, and returns the sender with the last results.
@@ -405,6 +402,19 @@ impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline").field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
+}
+
+/// Looks for something, else sees to it that this side is woken when it comes, and looks again: what came
+/// between the two has woken nobody.
+fn look_twice<S, T>(
+    state: &mut S,
+    look: impl Fn(&mut S) -> Option<T>,
+    register: impl FnOnce(&mut S),
+) -> Option<T> {
+    look(state).or_else(|| {
+        register(state);
+        look(state)
+    })
 }
 
 /// Unparks a thread.
@@ -455,3 +465,16 @@ fn words(panic: &(dyn Any + Send)) -> String {
 
 /// How long what is in flight at the end is waited for while nothing of it goes.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_before_the_waker_is_in_place_is_found() {
+        let take = |found: &mut Option<u8>| found.take();
+        assert_eq!(look_twice(&mut Some(1), take, |_| panic!("it is there")), Some(1));
+        assert_eq!(look_twice(&mut None, take, |found| *found = Some(2)), Some(2));
+        assert_eq!(look_twice(&mut None, take, |_| {}), None);
+    }
+}
