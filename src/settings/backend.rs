@@ -97,7 +97,7 @@ pub(super) const SECTION: Section<Settings> = Section {
             CPU,
             "cpu",
             "N[,M]",
-            "CPU to bind the thread that sends to, and the one that fills",
+            "Bind the thread that posts to CPU N, and the one that fills to M",
             "any",
             |it| &mut it.backend.cpu,
         )
