@@ -29,24 +29,26 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let stop = signals::stop()?;
+    // What is read as it comes ends with the stream, whyever that ends.
+    let ended = Stop::new().map_err(|error| Failure::Usage(error.to_string()))?;
     let settings = &config.settings;
     let embedded = settings.stream.to.is_empty() && settings.backend.kind != BackendKind::Pcap;
     let receiver = embedded.then(Listener::bind).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
-    let Setup { config, source, plan } = Setup::new(config, address, &stop)?;
+    let Setup { config, source, plan } = Setup::new(config, address, &ended)?;
     let listener = receiver.map(|it| Listener::start(it, &plan, source.as_ref()));
     let monitor = Monitor::bind(&config)?;
     let nic = Nic::of(&plan);
     let before = nic.as_ref().and_then(Nic::counters);
     let announcement = announcement(&plan, source.heap_len(), embedded);
-    let filler = Filler::new(&plan, source, config.frame_number);
+    let filler = Filler::new(&plan, source, config.frame_number, ended.clone());
     let (heaps, heap_len) = (plan.heaps(), filler.source.heap_len() as u64);
     let plan = match &listener {
         Some(listener) => listener.hold_back(plan),
         None => plan,
     };
     let cost = Cost::now();
-    let stream = plan.stopped_by(stop.clone()).open()?;
+    let stream = plan.stopped_by(stop.clone()).tells_end(ended).open()?;
     if !arguments.quiet {
         say!("{announcement}");
     }
@@ -116,18 +118,21 @@ struct Filler {
     frame_number: bool,
     /// Timestamps wrap here: what the flavour's immediates hold.
     most: u64,
+    /// What ends sources that are read as they come.
+    ended: Stop,
 }
 
 type Ended = Result<doorbell::stream::Report, Broken>;
 
 impl Filler {
-    fn new(plan: &StreamPlan, source: Box<dyn Source>, frame_number: bool) -> Self {
+    fn new(plan: &StreamPlan, source: Box<dyn Source>, frame_number: bool, ended: Stop) -> Self {
         Self {
             source,
             rank: plan.settings().senders.heaps(),
             is_attached: plan.layout() == Layout::Attached,
             frame_number,
             most: plan.settings().stream.flavour.max_value(),
+            ended,
         }
     }
 
@@ -139,7 +144,7 @@ impl Filler {
         stop: &Stop,
         progress: &Progress,
     ) -> (Ended, Result<(), SourceError>, Option<doorbell::pack::Loss>) {
-        let outcome = self.send_heaps(&mut stream, stop, progress);
+        let outcome = self.send_heaps(&mut stream, progress);
         let is_ended = stream.is_ended();
         let ended = stream.close();
         let missing = match &ended {
@@ -155,15 +160,10 @@ impl Filler {
         (ended, outcome, self.source.loss())
     }
 
-    fn send_heaps(
-        &mut self,
-        stream: &mut Stream,
-        stop: &Stop,
-        progress: &Progress,
-    ) -> Result<(), SourceError> {
+    fn send_heaps(&mut self, stream: &mut Stream, progress: &Progress) -> Result<(), SourceError> {
         while let Some(mut batch) = stream.idle() {
             let (first, wanted) = (stream.submitted(), stream.room());
-            let (filled, goes_on) = self.fill_batch(&mut batch, first, wanted, stop)?;
+            let (filled, goes_on) = self.fill_batch(&mut batch, first, wanted)?;
             self.check(first, filled.into())?;
             if filled > 0 {
                 if let Err(rejected) = stream.submit(batch, filled) {
@@ -186,7 +186,6 @@ impl Filler {
         batch: &mut Batch,
         first: u64,
         wanted: u32,
-        stop: &Stop,
     ) -> Result<(u32, bool), SourceError> {
         for heap in 0..wanted {
             // What was read already does not wait for what is yet to come.
@@ -203,7 +202,7 @@ impl Filler {
                     return Ok((heap, true));
                 }
                 Filled::Partial(bytes) => {
-                    if !stop.is_raised() {
+                    if !self.ended.is_raised() {
                         let len = self.source.heap_len();
                         tracing::warn!(
                             "the source ended in the middle of a heap: its last {bytes} bytes, of \

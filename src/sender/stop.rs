@@ -61,7 +61,7 @@ impl Stop {
     }
 
     /// Has `listener` called when it is raised, or now if it is already.
-    pub(super) fn tell(&self, listener: &Arc<dyn Fn() + Send + Sync>) {
+    pub(crate) fn tell(&self, listener: &Arc<dyn Fn() + Send + Sync>) {
         let mut listeners = self.state.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|it| it.strong_count() > 0);
         listeners.push(Arc::downgrade(listener));

@@ -27,6 +27,7 @@ pub struct StreamPlan {
     pub(super) plans: Plans,
     pub(super) wrap: Option<Wrap>,
     pub(super) stop: Option<Stop>,
+    pub(super) ended: Option<Stop>,
 }
 
 /// The batches of a stream, by what is in them.
@@ -80,6 +81,7 @@ impl StreamPlan {
             plans,
             wrap: None,
             stop: None,
+            ended: None,
         })
     }
 
@@ -158,6 +160,13 @@ impl StreamPlan {
     #[must_use]
     pub fn stopped_by(self, stop: Stop) -> Self {
         Self { stop: Some(stop), ..self }
+    }
+
+    /// Has `ended` raised once the stream takes no more heaps, be it that it was stopped or that the backend has
+    /// failed for good: so that whoever waits for payload need not wait in vain.
+    #[must_use]
+    pub fn tells_end(self, ended: Stop) -> Self {
+        Self { ended: Some(ended), ..self }
     }
 
     /// Opens the stream.

@@ -32,6 +32,8 @@ pub struct Stream {
     pipeline: Option<Pipeline>,
     ledger: Arc<Ledger>,
     stop: Stop,
+    /// What the stop calls, for as long as this exists.
+    _on_stop: Option<Arc<dyn Fn() + Send + Sync>>,
     substreams: Substreams,
     /// The first batch, with descriptors in it, until it was given out.
     first: Option<Batch>,
@@ -144,13 +146,23 @@ impl Stream {
         };
         let substreams = sender.substreams();
         let cpu = &plan.settings.backend.cpu;
-        let noted = ledger.clone();
+        let (noted, ended) = (ledger.clone(), plan.ended.take());
+        let on_stop: Option<Arc<dyn Fn() + Send + Sync>> = ended.clone().map(|ended| {
+            let raise: Arc<dyn Fn() + Send + Sync> = Arc::new(move || ended.raise());
+            stop.tell(&raise);
+            raise
+        });
         let options = PipelineOptions {
             // Besides those with data, one of each other kind.
             batches: plan.batches() as usize + 4,
             cpu: cpu.first().map(|&cpu| cpu as usize),
             drain: DRAIN + burst_time(&plan.settings, report.packet_size),
-            observer: Some(Box::new(move |result, sender| noted.note(result, sender))),
+            observer: Some(Box::new(move |result, sender| {
+                noted.note(result, sender);
+                if let Some(ended) = ended.as_ref().filter(|_| noted.is_broken()) {
+                    ended.raise();
+                }
+            })),
             stop: stop.clone(),
         };
         let no_cpu = |cpu: u32, error: std::io::Error| {
@@ -169,6 +181,7 @@ impl Stream {
         let mut stream = Self {
             ledger,
             stop,
+            _on_stop: on_stop,
             substreams,
             first,
             idle,

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -166,6 +167,21 @@ def test_over_verbs(start, sender, listen_far) -> None:
         writer.write(heap(index))
         assert data_heaps(receiver, 1) == [heap(index)]
     finish(writer)
+
+
+def test_a_failure_for_good_ends_a_stream_whose_source_blocks(start, tmp_path: Path) -> None:
+    """A capture on a disk that is full: the failure is told though the writer neither writes nor ends."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no /dev/full")
+    flags = ("--to", "127.0.0.1:9", "--backend", "pcap", "--pcap", full, "--heap-size", 1 << 20)
+    writer = start(*flags)
+    with suppress(BrokenPipeError):
+        writer.write(bytes(4 << 20))
+    out, err = writer.process.communicate(timeout=60)
+    assert writer.process.returncode == 1, err.decode()
+    assert b"No space left" in err
+    writer.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
