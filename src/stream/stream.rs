@@ -338,6 +338,7 @@ impl Stream {
 
     /// Sends the first `heaps` heaps of a batch. Does not block: another thread posts it, as soon as the rate,
     /// the frame rate and what was submitted before allow.
+    /// A batch that was given out before a stop is still taken: what was filled is not to be lost.
     ///
     /// # Errors
     ///
