@@ -48,6 +48,7 @@ mod layout;
 mod mapped_bytes;
 mod memory;
 mod payload;
+mod sigbus;
 
 pub use batch::{Batch, ImmediateError, Slot};
 pub use in_flight::{InFlight, PacketBytes};
