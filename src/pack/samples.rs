@@ -61,8 +61,10 @@ impl<'a> Samples<'a> {
             Self::Owned(bytes) => bytes,
             Self::Mapped(bytes) => {
                 let room = &mut room[..bytes.len()];
-                let copied = bytes.copy_to(0, room);
-                debug_assert!(copied, "as many bytes as there are");
+                for (offset, room) in (0..).step_by(AT_ONCE).zip(room.chunks_mut(AT_ONCE)) {
+                    let copied = bytes.copy_to(offset, room);
+                    debug_assert!(copied, "as many bytes as there are");
+                }
                 room
             }
         }
@@ -92,3 +94,7 @@ impl<'a> From<MappedBytes<'a>> for Samples<'a> {
         Self::Mapped(bytes)
     }
 }
+
+/// Bytes copied by one call. From 2 KiB on, the C library of x86-64 copies by `rep movsb`, during which the
+/// processor does nothing else: packing took a fifth longer.
+const AT_ONCE: usize = 1024;

@@ -133,7 +133,7 @@ fn settle(bytes: &mut [u8]) {
 }
 
 /// Bytes compared at once, which stay in the first-level cache.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 1024;
 
 #[cfg(test)]
 mod tests {
