@@ -1,17 +1,18 @@
 //! How fast samples are packed, beside how fast memory is copied.
 //!
 //! `cargo bench --bench pack` converts a 4K frame of floats into the payload of a batch, packet by
-//! packet, and copies the same bytes with memcpy(3), in turn; it prints the medians, in bytes read
-//! per second of CPU time, of which others on the machine take nothing.
+//! packet, from memory and from a mapped file, and copies the same bytes with memcpy(3), in turn; it prints
+//! the medians, in bytes read per second of CPU time, of which others on the machine take nothing.
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 use std::error::Error;
 use std::hint::black_box;
+use std::io::Write;
 use std::sync::Arc;
 
-use doorbell::pack::{Encoder, PackFormat, SampleType};
+use doorbell::pack::{Encoder, PackFormat, SampleType, Samples};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
-use doorbell::region::{Batch, Layout, Region};
+use doorbell::region::{Batch, Layout, Memory, Region};
 use doorbell::wire::{Descriptor, Flavour, NumpyHeader};
 use nix::time::{ClockId, clock_gettime};
 
@@ -39,22 +40,33 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let mut copy = frame.clone();
         let mut copied = Vec::new();
-        let mut packed = vec![Vec::new(); encoders.len()];
+        let mut packed = vec![(Vec::new(), Vec::new()); encoders.len()];
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(frame)?;
+        let file = Memory::file(file.path())?;
+        let mapped = file.file_bytes(0, frame.len()).ok_or("a mapped file")?;
         for _ in 0..ROUNDS {
             copied.push(rate(frame, || copy.copy_from_slice(black_box(frame))));
             black_box(&mut copy);
             for ((encoder, batch), rates) in encoders.iter().zip(&mut batches).zip(&mut packed) {
-                rates.push(rate(frame, || {
-                    let loss = encoder.encode(black_box(frame), &mut batch.payload(0).writer());
-                    assert!(loss.is_ok_and(|loss| loss.is_none()));
-                }));
+                let mut pack = |samples: Samples<'_>| {
+                    rate(frame, || {
+                        let loss = encoder.encode(samples, &mut batch.payload(0).writer());
+                        assert!(loss.is_ok_and(|loss| loss.is_none()));
+                    })
+                };
+                rates.0.push(pack(black_box(frame).into()));
+                rates.1.push(pack(mapped.into()));
             }
         }
         let copied = median(copied);
         println!("{dtype} memcpy {copied:6.2}");
         for (format, rates) in PackFormat::ALL.iter().zip(packed) {
-            let packed = median(rates);
-            println!("{dtype} to {format:<3} {packed:6.2}  {:.2} of memcpy", packed / copied);
+            let (packed, mapped) = (median(rates.0), median(rates.1));
+            println!(
+                "{dtype} to {format:<3} {packed:6.2}  {:.2} of memcpy; mapped {mapped:6.2}",
+                packed / copied
+            );
         }
     }
     Ok(())

@@ -48,8 +48,7 @@ proptest! {
         let batch = batch.stamp(all, cnt, step);
         let plan = batch.region().plan();
         for (number, planned) in (0..).zip(plan.packets()) {
-            let packet = batch.packet(number);
-            let bytes = [packet.head, packet.tail].concat();
+            let bytes = batch.packet(number).to_vec();
             let packet = Packet::parse(&bytes).unwrap();
             let expected = (cnt + step * u64::from(planned.heap)) & flavour.max_value();
             prop_assert_eq!(packet.header().heap_cnt, expected);

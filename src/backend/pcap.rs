@@ -67,6 +67,8 @@ pub struct Pcap {
     counters: Counters,
     done: Vec<Done>,
     dirty: bool,
+    /// That of a packet, where it lies apart.
+    payload: Vec<u8>,
 }
 
 impl Pcap {
@@ -117,23 +119,26 @@ impl Pcap {
             ..Caps::new("pcap")
         };
         let counters = Counters::default();
-        Ok(Self { out, headers, caps, counters, done: Vec::new(), dirty: true })
+        let payload = Vec::with_capacity(MAX_UDP_PAYLOAD as usize);
+        Ok(Self { out, headers, caps, counters, done: Vec::new(), dirty: true, payload })
     }
 
     fn write(&mut self, batch: &mut InFlight, packet: u32, at: Duration) -> io::Result<()> {
         let flow = batch.region().plan().packets()[packet as usize].flow;
         let header = &self.headers[flow as usize];
+        let bytes = batch.packet(packet);
+        // The checksum is that of the bytes written, should a file change meanwhile.
+        bytes.tail.read_into(&mut self.payload);
         if matches!(header.endpoints, Endpoints::V6 { .. }) {
-            let bytes = batch.packet(packet);
-            let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], bytes.tail]);
+            let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], &self.payload]);
             header.set_udp_checksum(checksum, batch.headroom(packet)).map_err(io::Error::other)?;
         }
-        let bytes = batch.packet(packet);
-        let len = (bytes.head.len() + bytes.tail.len()) as u32;
+        let head = batch.packet(packet).head;
+        let len = (head.len() + self.payload.len()) as u32;
         let record = [at.as_secs() as u32, at.subsec_nanos(), len, len].map(u32::to_le_bytes);
         self.out.write_all(record.as_flattened())?;
-        self.out.write_all(bytes.head)?;
-        self.out.write_all(bytes.tail)
+        self.out.write_all(head)?;
+        self.out.write_all(&self.payload)
     }
 }
 

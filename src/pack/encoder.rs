@@ -4,7 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
-use super::{Interval, PackFormat, SampleType, half, halves};
+use super::{Interval, PackFormat, SampleType, Samples, half, halves};
 use crate::region::PayloadMut;
 
 /// Packs samples: reads them once, in blocks that stay in the first-level cache, and writes no more
@@ -96,7 +96,15 @@ impl Encoder {
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn encode(&self, samples: &[u8], out: &mut dyn io::Write) -> io::Result<Loss> {
+    pub fn encode<'a>(
+        &self,
+        samples: impl Into<Samples<'a>>,
+        out: &mut dyn io::Write,
+    ) -> io::Result<Loss> {
+        self.encode_blocks(samples.into(), out)
+    }
+
+    fn encode_blocks(&self, samples: Samples<'_>, out: &mut dyn io::Write) -> io::Result<Loss> {
         let pack = match self.format {
             PackFormat::U8 => Self::integers::<8>,
             PackFormat::U10 => Self::integers::<10>,
@@ -109,7 +117,9 @@ impl Encoder {
         let mut converted = [[0; size_of::<f64>()]; BLOCK];
         let mut packed = [0; ROOM];
         let mut loss = Loss::default();
-        for block in samples.chunks(BLOCK * self.samples.size()) {
+        let mut copied = [0; BLOCK * size_of::<f64>()];
+        for block in samples.blocks(BLOCK * self.samples.size()) {
+            let block = block.read(&mut copied);
             let count = block.len() / self.samples.size();
             let values = match block.as_chunks().0.try_into() {
                 Ok(values) if self.samples.is_f64() => values,
@@ -132,7 +142,12 @@ impl Encoder {
     /// # Errors
     ///
     /// If the payload has not room for all of them.
-    pub fn encode_into(&self, samples: &[u8], payload: PayloadMut<'_>) -> io::Result<Loss> {
+    pub fn encode_into<'a>(
+        &self,
+        samples: impl Into<Samples<'a>>,
+        payload: PayloadMut<'_>,
+    ) -> io::Result<Loss> {
+        let samples = samples.into();
         match samples.len() {
             ..SHARED => self.encode(samples, &mut payload.writer()),
             _ => halves::encode(self, samples, payload),
@@ -221,6 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::region::MappedBytes;
     use crate::wire::{Descriptor, NumpyHeader};
 
     fn encoder(dtype: &str, format: PackFormat, low: f64, high: f64) -> Encoder {
@@ -334,6 +350,9 @@ mod tests {
                 prop_assert_eq!(&packed, &expected.0);
             }
             prop_assert_eq!(loss, expected.1);
+            let mut mapped = Vec::new();
+            let loss = encoder.encode(MappedBytes::of(&bytes), &mut mapped).unwrap();
+            prop_assert_eq!((mapped, loss), (packed, expected.1));
         }
 
         #[test]

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::{mem, thread, vec};
 
-use super::{Encoder, Loss};
+use super::{Encoder, Loss, Samples};
 use crate::region::PayloadMut;
 
 /// Packs samples into payload on two threads.
 pub(super) fn encode(
     encoder: &Encoder,
-    samples: &[u8],
+    samples: Samples<'_>,
     payload: PayloadMut<'_>,
 ) -> io::Result<Loss> {
     let half = encoder.half(samples.len() / encoder.size_of(1));
@@ -98,7 +98,7 @@ mod tests {
                 let mut whole = Vec::new();
                 let loss = encoder.encode(&values, &mut whole).unwrap();
                 let mut batch = batch(whole.len());
-                assert_eq!(encode(&encoder, &values, batch.payload(0)).unwrap(), loss);
+                assert_eq!(encode(&encoder, (&values).into(), batch.payload(0)).unwrap(), loss);
                 let halves: Vec<u8> =
                     batch.payload(0).chunks().flat_map(|chunk| chunk.to_vec()).collect();
                 assert!(halves == whole, "{count} samples of {format:?}");

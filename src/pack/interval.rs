@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::SampleType;
+use super::{SampleType, Samples};
 
 /// The values from the one that the integer 0 stands for to that of the largest integer, written
 /// `LOW..HIGH`. Both are finite, and so far apart that there are steps between them.
@@ -39,12 +39,15 @@ impl Interval {
     /// # Errors
     ///
     /// If there are less than two different ones.
-    pub fn of(samples: SampleType, bytes: &[u8]) -> Result<Self, NoInterval> {
+    pub fn of<'a>(kind: SampleType, samples: impl Into<Samples<'a>>) -> Result<Self, NoInterval> {
+        let samples = samples.into();
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         let mut values = [[0; size_of::<f64>()]; BLOCK];
-        for block in bytes.chunks(BLOCK * samples.size()) {
-            let values = &mut values[..block.len() / samples.size()];
-            samples.load(block, values);
+        let mut copied = [0; BLOCK * size_of::<f64>()];
+        for block in samples.blocks(BLOCK * kind.size()) {
+            let block = block.read(&mut copied);
+            let values = &mut values[..block.len() / kind.size()];
+            kind.load(block, values);
             for value in values.iter().map(|bytes| f64::from_le_bytes(*bytes)) {
                 low = if value.is_finite() && value < low { value } else { low };
                 high = if value.is_finite() && value > high { value } else { high };

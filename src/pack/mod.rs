@@ -6,8 +6,10 @@ mod half;
 mod halves;
 mod interval;
 mod sample;
+mod samples;
 
 pub use encoder::{Encoder, Loss};
 pub use format::{PackFormat, UnknownFormat};
 pub use interval::{Interval, InvalidInterval, NoInterval};
 pub use sample::SampleType;
+pub use samples::Samples;

@@ -273,7 +273,7 @@ mod tests {
             let mut heaps = vec![Vec::new(); self.heaps as usize];
             for (packet, planned) in (0..).zip(batch.region().plan().packets()) {
                 let bytes = batch.packet(packet);
-                heaps[planned.heap as usize].push([bytes.head, bytes.tail].concat());
+                heaps[planned.heap as usize].push(bytes.to_vec());
             }
             heaps
         }

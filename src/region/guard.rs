@@ -4,13 +4,12 @@
 //! may truncate a file at any time, so no look at its length before the access rules that out. System
 //! calls answer EFAULT; here code in this process is answered with zeros, and a note of where they begin.
 
-use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 
 use super::memory::page_size;
+use super::sigbus;
 
 /// Watches over a mapping until it is dropped, which must be before the mapping is.
 pub(super) struct Guard(&'static Watched);
@@ -18,6 +17,8 @@ pub(super) struct Guard(&'static Watched);
 /// A mapping that is watched over, or was. Never freed: the handler may look at it at any time.
 struct Watched {
     in_use: AtomicBool,
+    /// How often start and end began or ended to change: odd while they do not belong together.
+    changes: AtomicUsize,
     start: AtomicUsize,
     /// 0 while there is nothing to watch.
     end: AtomicUsize,
@@ -29,11 +30,11 @@ struct Watched {
 impl Guard {
     /// Watches over `len` bytes from `start` on, the mapping of a file.
     pub(super) fn new(start: *const u8, len: usize) -> Self {
-        install();
+        PAGE.store(page_size(), Ordering::Relaxed);
+        sigbus::install();
         let guard = Self(free().unwrap_or_else(add));
         guard.0.missing.store(usize::MAX, Ordering::Relaxed);
-        guard.0.start.store(start.addr(), Ordering::Relaxed);
-        guard.0.end.store(start.addr() + len, Ordering::Release);
+        guard.0.set(start.addr()..start.addr() + len);
         guard
     }
 
@@ -45,8 +46,30 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.end.store(0, Ordering::Release);
+        self.0.set(0..0);
         self.0.in_use.store(false, Ordering::Release);
+    }
+}
+
+impl Watched {
+    /// Says what is watched over. Only whoever has it in use does.
+    fn set(&self, addresses: Range<usize>) {
+        let changes = self.changes.load(Ordering::Relaxed);
+        self.changes.store(changes.wrapping_add(1), Ordering::Relaxed);
+        // Whoever sees a part of what follows sees that it began to change.
+        fence(Ordering::Release);
+        self.start.store(addresses.start, Ordering::Relaxed);
+        self.end.store(addresses.end, Ordering::Relaxed);
+        self.changes.store(changes.wrapping_add(2), Ordering::Release);
+    }
+
+    /// What is watched over; `None` while that changes. A mapping that is being read does not.
+    fn addresses(&self) -> Option<Range<usize>> {
+        let before = self.changes.load(Ordering::Acquire);
+        let addresses = self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        let after = self.changes.load(Ordering::Relaxed);
+        (before == after && before.is_multiple_of(2)).then_some(addresses)
     }
 }
 
@@ -68,6 +91,7 @@ fn free() -> Option<&'static Watched> {
 fn add() -> &'static Watched {
     let watched: &'static Watched = Box::leak(Box::new(Watched {
         in_use: AtomicBool::new(true),
+        changes: AtomicUsize::new(0),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
         missing: AtomicUsize::new(usize::MAX),
@@ -84,60 +108,23 @@ fn add() -> &'static Watched {
     }
 }
 
-/// Sets the handler up, once, and keeps the one that was there for faults that are none of ours.
-fn install() {
-    PREVIOUS.get_or_init(|| {
-        PAGE.store(page_size(), Ordering::Relaxed);
-        let mut previous = MaybeUninit::uninit();
-        // SAFETY: `previous` has room for what is there, and is read only if it was written; the
-        // handler has the type that SA_SIGINFO asks for, and calls but what signal-safety(7) allows.
-        unsafe {
-            if libc::sigaction(libc::SIGBUS, ptr::null(), previous.as_mut_ptr()) != 0 {
-                return None;
-            }
-            let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
-            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
-            action.sa_sigaction = handler as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            libc::sigemptyset(&raw mut action.sa_mask);
-            libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut());
-            Some(previous.assume_init())
-        }
-    });
-}
-
-extern "C" fn on_sigbus(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel passes a valid siginfo_t, and for a SIGBUS of its own the address at fault.
-    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    if code == libc::BUS_ADRERR && replace(address) {
-        return;
-    }
-    // None of ours: the access is repeated, and meets the handler that was there before.
-    if let Some(Some(previous)) = PREVIOUS.get() {
-        // SAFETY: what sigaction(2) itself has returned.
-        unsafe { libc::sigaction(libc::SIGBUS, previous, ptr::null_mut()) };
-    }
-}
-
 /// Maps zeros from the page of `address` to the end of the mapping it is in. False if it is in none.
-fn replace(address: usize) -> bool {
+///
+/// For a handler of signals: it takes no lock, and allocates nothing. It may change errno.
+pub(super) fn replace(address: usize) -> bool {
     for watched in watched() {
-        let end = watched.end.load(Ordering::Acquire);
-        let start = watched.start.load(Ordering::Relaxed);
-        if !(start..end).contains(&address) {
+        let Some(Range { start, end }) =
+            watched.addresses().filter(|addresses| addresses.contains(&address))
+        else {
             continue;
-        }
+        };
         let page = address & !(PAGE.load(Ordering::Relaxed) - 1);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
         // SAFETY: the pages are of a mapping that is ours, read-only, and alive: it is being read.
-        // Its bytes carry no invariant. mmap is a plain system call; it may change errno, which is
-        // put back, since the signal came between any two instructions.
+        // Its bytes carry no invariant. mmap is a plain system call.
         let mapped = unsafe {
-            let errno = *libc::__errno_location();
             let place = ptr::with_exposed_provenance_mut(page);
-            let mapped = libc::mmap(place, end - page, libc::PROT_READ, flags, -1, 0);
-            *libc::__errno_location() = errno;
-            mapped
+            libc::mmap(place, end - page, libc::PROT_READ, flags, -1, 0)
         };
         watched.missing.fetch_min(page.saturating_sub(start), Ordering::AcqRel);
         return mapped != libc::MAP_FAILED;
@@ -147,4 +134,49 @@ fn replace(address: usize) -> bool {
 
 static FIRST: AtomicPtr<Watched> = AtomicPtr::new(ptr::null_mut());
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
-static PREVIOUS: OnceLock<Option<libc::sigaction>> = OnceLock::new();
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// An entry that is used again and again, as that of a program that maps one file after the other is.
+    #[test]
+    fn start_and_end_belong_together_whenever_they_are_read() {
+        let watched = add();
+        let of = |turn: usize| turn << 20..(turn << 20) + turn;
+        let last = if cfg!(miri) { 100 } else { 200_000 };
+        let seen = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = 0;
+                loop {
+                    let Some(addresses) = watched.addresses() else { continue };
+                    assert_eq!(addresses, of(addresses.len()), "of two mappings");
+                    seen += 1;
+                    if addresses.len() == last {
+                        return seen;
+                    }
+                }
+            });
+            (1..=last).for_each(|turn| watched.set(of(turn)));
+            reader.join().unwrap()
+        });
+        assert!(seen > 0);
+        watched.set(0..0);
+        watched.in_use.store(false, Ordering::Release);
+    }
+
+    #[test]
+    fn entries_are_used_again() {
+        let entries = || watched().count();
+        let page = [0_u8; 16];
+        drop(Guard::new(page.as_ptr(), page.len()));
+        // Others may add some meanwhile, but not as many.
+        let before = entries();
+        for _ in 0..1000 {
+            drop(Guard::new(page.as_ptr(), page.len()));
+        }
+        assert!(entries() < before + 1000);
+    }
+}

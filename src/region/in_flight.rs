@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::batch::{Batch, Slot};
 use super::layout::{Layout, Region};
+use super::mapped_bytes::MappedBytes;
 use super::memory::Truncated;
 
 /// A batch whose bytes a backend may read until it is taken back.
@@ -22,7 +23,14 @@ pub struct PacketBytes<'a> {
     /// Headroom, then SPEAD header, then, if packed, payload.
     pub head: &'a [u8],
     /// Payload, if it lies elsewhere; else empty.
-    pub tail: &'a [u8],
+    pub tail: MappedBytes<'a>,
+}
+
+impl PacketBytes<'_> {
+    /// A copy of the whole packet.
+    pub fn to_vec(self) -> Vec<u8> {
+        [self.head, &self.tail.to_vec()].concat()
+    }
 }
 
 impl InFlight {
@@ -59,18 +67,20 @@ impl InFlight {
         let payload = planned.payload_offset..planned.payload_offset + planned.payload_len;
         match region.layout() {
             Layout::Packed => {
-                PacketBytes { head: self.bytes(start..header_end + planned.payload_len), tail: &[] }
+                let head = self.bytes(start..header_end + planned.payload_len);
+                PacketBytes { head, tail: MappedBytes::EMPTY }
             }
             Layout::Split => {
                 let heap = region.payload_of_heap(planned.heap);
                 PacketBytes {
                     head: self.bytes(start..header_end),
-                    tail: self.bytes(heap + payload.start..heap + payload.end),
+                    tail: MappedBytes::of(self.bytes(heap + payload.start..heap + payload.end)),
                 }
             }
             Layout::Attached => {
-                let tail = self.source(planned.heap);
-                PacketBytes { head: self.bytes(start..header_end), tail: &tail[payload] }
+                let tail = self.source(planned.heap).get(payload);
+                let tail = tail.expect("a packet's payload is the heap's");
+                PacketBytes { head: self.bytes(start..header_end), tail }
             }
         }
     }
@@ -97,7 +107,7 @@ impl InFlight {
     /// # Panics
     ///
     /// If the layout is not [`Layout::Attached`], or there is no such heap among those to be sent.
-    pub fn source(&self, heap: u32) -> &[u8] {
+    pub fn source(&self, heap: u32) -> MappedBytes<'_> {
         let region = self.region();
         let attachment = self.batch.attachment(heap).expect("submit() has checked");
         region.sources()[attachment.source as usize]

@@ -10,6 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use thiserror::Error;
 
 use super::guard::Guard;
+use super::mapped_bytes::MappedBytes;
 
 /// A mapping that stays where it is until it is dropped.
 ///
@@ -161,13 +162,11 @@ impl Memory {
     }
 
     /// Some bytes of a mapped file; `None` if the mapping is no file, or ends before.
-    pub fn file_bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
-        let within = offset.checked_add(len).is_some_and(|end| end <= self.len);
-        // SAFETY: the range is within the mapping, which nobody writes: it is read-only. Should
-        // another process change the file, the bytes change, and those that are gone become zeros;
-        // they carry no invariant.
-        (within && self.pages == Pages::File)
-            .then(|| unsafe { std::slice::from_raw_parts(self.as_ptr().add(offset), len) })
+    pub fn file_bytes(&self, offset: usize, len: usize) -> Option<MappedBytes<'_>> {
+        let end = offset.checked_add(len)?;
+        // SAFETY: the mapping can be read as long as it is borrowed, and is watched over by a guard.
+        let all = unsafe { MappedBytes::new(self.as_ptr(), self.len) };
+        all.get(offset..end).filter(|_| self.pages == Pages::File)
     }
 }
 
@@ -264,7 +263,7 @@ mod tests {
         assert_eq!(memory.len() % page_size(), 0);
         assert!(memory.len() >= 5000);
         assert_eq!(memory.pages(), Pages::Anonymous(page_size()));
-        assert_eq!(memory.file_bytes(0, 1), None);
+        assert!(memory.file_bytes(0, 1).is_none());
         assert!(matches!(
             Memory::anonymous(usize::MAX),
             Err(MemoryError::Allocate { len: usize::MAX, .. })
@@ -300,9 +299,9 @@ mod tests {
         assert!(Memory::file(file.path()).unwrap().is_empty());
         file.write_all(b"doorbell").unwrap();
         let memory = Memory::file(file.path()).unwrap();
-        assert_eq!(memory.file_bytes(4, 4), Some(&b"bell"[..]));
-        assert_eq!(memory.file_bytes(4, 5), None);
-        assert_eq!(memory.file_bytes(usize::MAX, 2), None);
+        assert!(memory.file_bytes(4, 4).unwrap().equals(b"bell"));
+        assert!(memory.file_bytes(4, 5).is_none());
+        assert!(memory.file_bytes(usize::MAX, 2).is_none());
     }
 
     #[test]
@@ -319,7 +318,7 @@ mod tests {
         assert_eq!((error.left, error.len), (2 * page as u64 + 10, 5 * page));
         let mut expected = vec![7; 2 * page + 10];
         expected.resize(5 * page, 0);
-        assert_eq!(memory.file_bytes(0, 5 * page), Some(&expected[..]));
+        assert!(memory.file_bytes(0, 5 * page).unwrap().equals(&expected));
         // Zeros were seen: that the file grows again does not undo it.
         file.as_file().set_len(5 * page as u64).unwrap();
         assert_eq!(memory.check(3 * page), Ok(()));

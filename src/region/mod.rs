@@ -20,17 +20,39 @@
 //!     batch.fill(0, &[2]); // the batch is in flight, and not ours
 //! }
 //! ```
+//!
+//! Payload in a mapped file is nobody's: another process may write the file, or cut it short, at any time.
+//! So there is no `&[u8]` over it, but [`MappedBytes`], which are copied to be looked at:
+//!
+//! ```
+//! # use doorbell::region::Memory;
+//! fn is_text(memory: &Memory) -> bool {
+//!     let bytes = memory.file_bytes(0, memory.len()).expect("a file");
+//!     str::from_utf8(&bytes.to_vec()).is_ok()
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use doorbell::region::Memory;
+//! fn is_text(memory: &Memory) -> bool {
+//!     let bytes = memory.file_bytes(0, memory.len()).expect("a file");
+//!     str::from_utf8(bytes).is_ok()
+//! }
+//! ```
 #![allow(unsafe_code, reason = "memory that hardware reads is behind raw pointers")]
 
 mod batch;
 mod guard;
 mod in_flight;
 mod layout;
+mod mapped_bytes;
 mod memory;
 mod payload;
+mod sigbus;
 
 pub use batch::{Batch, ImmediateError, Slot};
 pub use in_flight::{InFlight, PacketBytes};
 pub use layout::{Layout, Region, RegionError};
+pub use mapped_bytes::MappedBytes;
 pub use memory::{Memory, MemoryError, Pages, Truncated};
 pub use payload::{Chunks, PayloadMut, PayloadWriter};

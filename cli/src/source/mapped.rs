@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Filled, SourceError, Verifier};
-use doorbell::region::{Memory, PayloadMut};
+use doorbell::region::{MappedBytes, Memory, PayloadMut};
 
 /// Heaps of one length in mapped files, with nothing between those of one file.
 ///
@@ -84,7 +84,7 @@ impl MappedHeaps {
     }
 
     /// The bytes of a heap.
-    pub fn heap(&self, index: u64) -> Option<&[u8]> {
+    pub fn heap(&self, index: u64) -> Option<MappedBytes<'_>> {
         let Place { memory, offset } = self.place(index)?;
         self.memories[memory as usize].file_bytes(offset, self.heap_len)
     }
@@ -107,18 +107,19 @@ impl MappedHeaps {
     }
 
     pub(super) fn fill(&self, index: u64, payload: PayloadMut<'_>) -> Filled {
-        match self.heap(index) {
-            Some(bytes) => {
-                payload.copy_from(bytes);
-                Filled::Whole
-            }
-            None => Filled::End,
+        let Some(heap) = self.heap(index) else { return Filled::End };
+        let mut offset = 0;
+        for chunk in payload.chunks() {
+            let copied = heap.copy_to(offset, chunk);
+            debug_assert!(copied, "a heap fills its payload");
+            offset += chunk.len();
         }
+        Filled::Whole
     }
 }
 
 impl Verifier for MappedHeaps {
     fn matches(&self, index: u64, payload: &[u8]) -> bool {
-        self.heap(index) == Some(payload)
+        self.heap(index).is_some_and(|heap| heap.equals(payload))
     }
 }

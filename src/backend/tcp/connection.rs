@@ -1,6 +1,6 @@
 //! One connection: how far it has got within a packet, and what becomes of it.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
@@ -15,7 +15,7 @@ use socket2::Socket;
 use super::config::TcpConfig;
 use super::pieces::{MAX_PIECES, Pieces};
 use crate::backend::udp::{
-    ErrorQueue, Notice, ZeroCopy, ZeroCopySends, abort_connection, unacknowledged,
+    ErrorQueue, Notice, ZeroCopy, ZeroCopySends, abort_connection, send_pieces, unacknowledged,
 };
 use crate::backend::wait::Wait;
 use crate::backend::{Counters, Done, OpenError, SendError};
@@ -225,11 +225,10 @@ impl Connection {
             flags |= libc::MSG_MORE;
         }
         let outcome = if packed {
-            let bytes = &batch.adjacent(*next..last)[begun..];
-            self.socket.send_vectored_with_flags(&[IoSlice::new(bytes)], flags)
+            self.socket.send_with_flags(&batch.adjacent(*next..last)[begun..], flags)
         } else {
             let pieces = Pieces::of(batch, *next..last, begun);
-            self.socket.send_vectored_with_flags(pieces.slices(), flags)
+            send_pieces(self.socket.as_fd(), pieces.as_slice(), flags)
         };
         let taken = match outcome {
             Ok(taken) => taken,

@@ -25,7 +25,7 @@ use socket2::SockAddr;
 pub use self::socket::{UdpConfig, route_mtu};
 pub(super) use self::socket::{destinations, source_address};
 pub(super) use self::sys::{
-    ErrorQueue, Notice, abort_connection, interface_mtu, set_option, unacknowledged,
+    ErrorQueue, Notice, abort_connection, interface_mtu, send_pieces, set_option, unacknowledged,
 };
 pub use self::zero_copy::ZeroCopy;
 pub(super) use self::zero_copy::ZeroCopySends;

@@ -319,7 +319,7 @@ impl Receiver {
         for packet in packets {
             let (expected, bytes) = (batch.packet(packet), self.receive());
             // Not `assert_eq`, which prints both.
-            assert!(bytes == [expected.head, expected.tail].concat(), "not packet {packet}");
+            assert!(bytes == expected.to_vec(), "not packet {packet}");
         }
     }
 

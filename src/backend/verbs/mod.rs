@@ -47,7 +47,7 @@ use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot};
-use crate::wire::{Endpoints, FrameHeader};
+use crate::wire::Endpoints;
 
 /// Sends frames through a raw packet queue pair, or messages through one for unreliable datagrams.
 pub struct Verbs {
@@ -73,6 +73,8 @@ pub struct Verbs {
     refused: Option<i32>,
     /// Whether the last post was short.
     is_short: bool,
+    /// Payload that was looked at for a checksum and lies in no frame.
+    payload: Vec<u8>,
     link_is_up: bool,
     presence: Presence,
     done: Vec<Done>,
@@ -166,6 +168,7 @@ impl Verbs {
             restarts: 0,
             refused: None,
             is_short: false,
+            payload: Vec::with_capacity(MAX_UDP_PAYLOAD as usize),
             link_is_up: true,
             presence,
             done: Vec::with_capacity(DONE),
@@ -191,29 +194,23 @@ impl Verbs {
 
     /// Writes checksums where they are needed. UDP over IPv6 needs one (RFC 8200, 8.1), and so a look
     /// at every byte, unless the NIC fills it in.
-    fn write_checksums(&self, batch: &mut InFlight, packets: Range<u32>) {
+    fn write_checksums(&mut self, batch: &mut InFlight, packets: Range<u32>) {
         let Flows::Frames(headers) = &self.config.flows else { return };
         if self.device_caps.checksum_offload {
             return;
         }
         for packet in packets {
             let flow = batch.region().plan().packets()[packet as usize].flow;
-            match &headers[flow as usize] {
-                header if matches!(header.endpoints, Endpoints::V6 { .. }) => {
-                    self.write_checksum(header, batch, packet);
-                }
-                // All flows are of one family.
-                _ => return,
-            }
+            let header = &headers[flow as usize];
+            // All flows are of one family.
+            let Endpoints::V6 { .. } = header.endpoints else { return };
+            let bytes = batch.packet(packet);
+            bytes.tail.read_into(&mut self.payload);
+            let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], &self.payload]);
+            header
+                .set_udp_checksum(checksum, batch.headroom(packet))
+                .expect("the header was emitted into the same headroom");
         }
-    }
-
-    fn write_checksum(&self, header: &FrameHeader, batch: &mut InFlight, packet: u32) {
-        let bytes = batch.packet(packet);
-        let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], bytes.tail]);
-        header
-            .set_udp_checksum(checksum, batch.headroom(packet))
-            .expect("the header was emitted into the same headroom");
     }
 
     /// Rings the doorbell for packets whose frames are complete. Returns how many were taken.

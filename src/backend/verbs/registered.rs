@@ -11,7 +11,7 @@ use super::context::Context;
 use super::datagram::AddressHandle;
 use super::memory::MemoryRegion;
 use super::queue_address::QueueAddress;
-use crate::region::{InFlight, Layout, Memory, Region};
+use crate::region::{InFlight, Layout, MappedBytes, Memory, Region};
 
 /// A region as a device knows it.
 pub(super) struct Registered {
@@ -162,12 +162,13 @@ impl Source {
 
 impl Staging {
     /// Copies the payload of a heap to its place in a batch, and returns where that is.
-    fn copy(&mut self, batch: u32, offset: usize, payload: &[u8]) -> *const u8 {
+    fn copy(&mut self, batch: u32, offset: usize, payload: MappedBytes<'_>) -> *const u8 {
         let place = batch as usize * self.bytes_per_batch + offset;
         assert!(place + payload.len() <= self.memory.len());
         let place = self.memory.as_ptr().wrapping_add(place);
-        // SAFETY: within the mapping, which is anonymous, so writable, and used here alone. The
-        // batch is not in flight yet, so the device does not read its part.
+        // SAFETY: the payload can be read, and its bytes are passed on whatever they are; the place is
+        // within the mapping, which is anonymous, so writable, and used here alone. The batch is not in
+        // flight yet, so the device does not read its part.
         unsafe { payload.as_ptr().copy_to_nonoverlapping(place.cast_mut(), payload.len()) };
         place
     }

@@ -4,6 +4,7 @@
 mod error_queue;
 mod messages;
 mod options;
+mod pieces;
 
 use std::mem;
 use std::ops::Range;
@@ -15,6 +16,7 @@ pub(in crate::backend) use self::options::{
     abort_connection, interface_mtu, set_option, unacknowledged,
 };
 pub(super) use self::options::{option, set_multicast_interface};
+pub(in crate::backend) use self::pieces::send_pieces;
 
 /// An array that stays where it is. It is held by a raw pointer, since a `Box` that is moved
 /// asserts that nothing else points into it.
