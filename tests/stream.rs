@@ -249,7 +249,7 @@ fn what_does_not_fit_comes_back() {
 
 #[test]
 fn a_stop_ends_whoever_waits() {
-    let more = [("rate", "1kb/s"), ("burst", "1"), ("batch_heaps", "1")];
+    let more = [("rate", "2kb/s"), ("burst", "1"), ("batch_heaps", "1")];
     let (_receiver, settings) = receiver(&more);
     let mut stream = Stream::open(settings, heap()).unwrap();
     let stop = stream.stop_handle();
