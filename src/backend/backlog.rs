@@ -1,14 +1,12 @@
 //! Wraps a backend and holds packets back while the sockets that they go to, on this machine, are full:
 //! UDP to a receiver on the same machine then loses nothing, as TCP and pipes do not.
 
-mod diagnosis;
-
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::diagnosis::Diagnosis;
+use super::socket::{Diagnosis, charge, usable};
 use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::pacer::Rate;
@@ -60,9 +58,7 @@ impl Backlog {
         for to in &self.destinations {
             // A receiver that has gone is not waited for.
             let Ok(Some(backlog)) = self.diagnosis.backlog(*to) else { continue };
-            // A quarter stays free: what is read is given back in portions of that size
-            // (`udp_rmem_release` in `net/ipv4/udp.c`).
-            let most = (backlog.capacity / 4 * 3).min(MOST);
+            let most = (usable(backlog.capacity as usize) as u32).min(MOST);
             // One packet is always taken by an empty socket.
             let free = most.saturating_sub(backlog.bytes).max(u32::from(backlog.bytes == 0));
             room = room.min(free.into());
@@ -76,7 +72,7 @@ impl Backlog {
         let mut count = 0;
         for packet in all {
             // The first goes if there is any room at all, or it might never.
-            let charge = charge(packet.len());
+            let charge = charge(packet.len()) as u64;
             if count > 0 && charge > self.credit {
                 break;
             }
@@ -153,20 +149,8 @@ unsafe impl Backend for Backlog {
     }
 }
 
-/// What the kernel charges a socket with for a packet, at most, in bytes: all memory that it takes, in
-/// powers of two up to 16 KiB (`kmalloc`), in pages beyond.
-fn charge(packet_len: usize) -> u64 {
-    let payload = match packet_len {
-        0..=16_384 => (packet_len + 512).next_power_of_two(),
-        _ => packet_len + 4096,
-    };
-    payload as u64 + OVERHEAD
-}
-
 /// Bytes on the way, at most: so few that they are still in the cache when they are received.
 const MOST: u32 = 2 << 20;
-/// `struct sk_buff` and `struct skb_shared_info`.
-const OVERHEAD: u64 = 2048;
 /// A receiver takes a few hundred kilobytes in this time.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 /// So long a receiver is waited for.

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod interface;
 pub mod neighbour;
 pub mod pcap;
+pub(crate) mod socket;
 pub mod tcp;
 pub mod udp;
 pub mod verbs;
@@ -26,6 +27,7 @@ use thiserror::Error;
 use self::wait::Wait;
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot, Truncated};
+use crate::wire::{EtherType, FrameHeader, ip_udp_header_len, max_payload_len};
 
 /// A way onto the wire.
 ///
@@ -134,7 +136,7 @@ impl Caps {
         Self {
             name,
             headroom: 0,
-            overhead: 14 + 20 + 8,
+            overhead: FrameHeader::len_for(EtherType::Ipv4, None),
             segments: 1,
             message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: u32::MAX,
@@ -288,12 +290,10 @@ fn describe_status(status: u32) -> String {
 /// The largest packet, in bytes of SPEAD, that goes to `destination` unfragmented where the MTU of
 /// the route, which counts the headers of IP and UDP, is `mtu`.
 pub fn max_packet_size(mtu: u32, destination: IpAddr) -> usize {
-    let headers = if destination.is_ipv4() { IPV4_UDP_HEADERS } else { IPV6_UDP_HEADERS };
+    let headers = ip_udp_header_len(EtherType::of(destination)) as u32;
     mtu.saturating_sub(headers).min(MAX_UDP_PAYLOAD) as usize
 }
 
-const IPV4_UDP_HEADERS: u32 = 20 + 8;
-const IPV6_UDP_HEADERS: u32 = 40 + 8;
 /// The payload of the largest UDP datagram over IPv4: 65,535 less 20 and 8 bytes of headers. The
 /// kernel holds messages that it is to segment to the same bound.
-pub const MAX_UDP_PAYLOAD: u32 = 65_507;
+pub const MAX_UDP_PAYLOAD: u32 = max_payload_len(EtherType::Ipv4) as u32;

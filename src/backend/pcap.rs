@@ -15,7 +15,7 @@ use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region};
-use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan};
+use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan, default_ttl};
 
 /// Whom frames are from and to.
 #[derive(Clone, Debug)]
@@ -47,14 +47,14 @@ impl PcapConfig {
             Some(SocketAddr::V6(_)) => (SOURCE_IPV6, port).into(),
             _ => (SOURCE_IPV4, port).into(),
         };
-        let ttl = if destinations.iter().any(|to| to.ip().is_multicast()) { 1 } else { 64 };
+        let ttl = destinations.iter().chain([&source]).map(|to| default_ttl(to.ip())).min();
         Self {
             destinations,
             source,
             source_mac: SOURCE_MAC,
             destination_mac: DESTINATION_MAC,
             vlan: None,
-            ttl,
+            ttl: ttl.unwrap_or(1),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     SettingsError, StreamSettings,
 };
 use crate::backend::udp::ZeroCopy;
+use crate::backend::verbs::CompletionMode;
 
 pub(super) const SECTION: Section<Settings> = Section {
     name: "backend",
@@ -139,7 +140,7 @@ impl Default for BackendSettings {
             device: None,
             qp: None,
             completion: CompletionKind::default(),
-            spin_us: 100,
+            spin_us: CompletionMode::SPIN.as_micros() as u32,
             zerocopy: ZeroCopy::default(),
             reconnect: 0,
             pcap: None,

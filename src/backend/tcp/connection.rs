@@ -13,9 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
 use super::config::TcpConfig;
-use super::pieces::{MAX_PIECES, Pieces};
-use crate::backend::udp::{
-    ErrorQueue, Notice, ZeroCopy, ZeroCopySends, abort_connection, unacknowledged,
+use super::pieces::Pieces;
+use crate::backend::socket::{
+    ErrorQueue, MAX_PER_CALL, Notice, ZeroCopy, ZeroCopySends, abort_connection, unacknowledged,
 };
 use crate::backend::wait::Wait;
 use crate::backend::{Counters, Done, OpenError, SendError};
@@ -203,7 +203,7 @@ impl Connection {
         let begun = self.begun.map_or(0, |(.., bytes)| bytes);
         // Without room for the pieces of all packets, the kernel is told that more follow.
         let packed = layout == Layout::Packed;
-        let last = if packed { end } else { end.min(*next + MAX_PIECES as u32 / 2) };
+        let last = if packed { end } else { end.min(*next + MAX_PER_CALL as u32 / 2) };
         let len = |packet: u32| plan.packets()[packet as usize].len();
         let bytes = (*next..last).map(len).sum::<usize>() - begun;
 

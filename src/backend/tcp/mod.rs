@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub use self::config::TcpConfig;
 use self::connection::{Blocked, Connection, Shared};
-use self::pieces::MAX_PIECES;
-use super::udp::{self, ErrorQueue};
+pub use super::socket::ZeroCopy;
+use super::socket::{self, ErrorQueue, MAX_PER_CALL};
 use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::pacer::Rate;
@@ -50,7 +50,7 @@ impl Tcp {
     /// interface has no address of that family; if the source port is taken; if nobody listens at a
     /// destination, or it does not answer within ten seconds.
     pub fn open(config: &TcpConfig) -> Result<Self, OpenError> {
-        let destinations = udp::destinations(&config.destinations, config.interface.as_ref())?;
+        let destinations = socket::destinations(&config.destinations, config.interface.as_ref())?;
         if let Some(group) = destinations.iter().find(|it| it.ip().is_multicast()) {
             let source = "TCP has no multicast: name the receivers one by one";
             return Err(OpenError::new("connect to", group, source));
@@ -70,7 +70,7 @@ impl Tcp {
 
     /// Packets that one call takes at most.
     pub fn packets_per_call(layout: Layout) -> usize {
-        if layout == Layout::Packed { usize::MAX } else { MAX_PIECES / 2 }
+        if layout == Layout::Packed { usize::MAX } else { MAX_PER_CALL / 2 }
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ibverbs_dl as sys;
-use socket2::{InterfaceIndexOrAddress, SockRef};
 
 use super::context::{AsyncEvent, Context};
 use super::datagram::Link;
@@ -22,6 +21,7 @@ use super::queue::{QueueKind, QueuePair};
 use super::queue_address::QueueAddress;
 use super::resolve::locate;
 use crate::backend::interface::Interface;
+use crate::backend::socket::join;
 use crate::backend::wait::Wait;
 use crate::backend::{OpenError, SendError};
 use crate::region::Memory;
@@ -282,27 +282,12 @@ impl Joined {
         interface: Option<&Interface>,
         key: u32,
     ) -> io::Result<Self> {
-        let index = interface.map_or(0, |interface| interface.index);
-        let gid = match group {
-            IpAddr::V4(group) => group.to_ipv6_mapped(),
-            IpAddr::V6(group) => group,
+        let (gid, any) = match group {
+            IpAddr::V4(group) => (group.to_ipv6_mapped(), Ipv4Addr::UNSPECIFIED.into()),
+            IpAddr::V6(group) => (group, Ipv6Addr::UNSPECIFIED.into()),
         };
-        let socket = match group {
-            IpAddr::V4(group) => {
-                let interface = match index {
-                    0 => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
-                    index => InterfaceIndexOrAddress::Index(index),
-                };
-                let socket = UdpSocket::bind("0.0.0.0:0")?;
-                SockRef::from(&socket).join_multicast_v4_n(&group, &interface)?;
-                socket
-            }
-            IpAddr::V6(group) => {
-                let socket = UdpSocket::bind("[::]:0")?;
-                socket.join_multicast_v6(&group, index)?;
-                socket
-            }
-        };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        join(&socket, group, interface)?;
         pair.attach(gid, 0)?;
         let group = QueueAddress { gid, number: QueueAddress::MULTICAST, key, lid: 0 };
         Ok(Self { group, _socket: socket })

@@ -8,7 +8,7 @@ use super::{CompletionMode, Flows, QueueAddress, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;
-use crate::wire::{Endpoints, FrameHeader, MacAddress, Vlan};
+use crate::wire::{Endpoints, FrameHeader, MacAddress, Vlan, default_ttl};
 
 /// Where to send by verbs, in the terms of IP.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl VerbsRequest {
             vlan: None,
             source_port: None,
             ttl: None,
-            completion: CompletionMode::Event { spin: SPIN },
+            completion: CompletionMode::default(),
             limit: ANSWER,
         }
     }
@@ -85,14 +85,13 @@ impl VerbsRequest {
             let source = self.interface.as_ref().and_then(|it| it.source_address(to.ip()));
             let port = self.source_port.unwrap_or(self.destinations[0].port());
             let source = SocketAddr::new(source.unwrap_or(path.source), port);
-            let multicast = to.ip().is_multicast();
             headers.push(FrameHeader {
                 source_mac: path.source_mac,
                 destination_mac: path.destination_mac,
                 vlan: self.vlan,
                 endpoints: Endpoints::new(source, to)
                     .map_err(|source| OpenError::new("build frames", to, source))?,
-                ttl: self.ttl.unwrap_or(if multicast { MULTICAST_TTL } else { UNICAST_TTL }),
+                ttl: self.ttl.unwrap_or_else(|| default_ttl(to.ip())),
             });
         }
         let name =
@@ -155,8 +154,4 @@ pub(super) fn locate(
 
 /// As long as the kernel asks a neighbour by itself: three times, a second apart.
 const ANSWER: Duration = Duration::from_secs(3);
-/// A few batches at 100 Gb/s, and less than it costs to sleep and be woken up.
-const SPIN: Duration = Duration::from_micros(100);
-const MULTICAST_TTL: u8 = 1;
-const UNICAST_TTL: u8 = 64;
 const FIRST_PORT: u8 = 1;
