@@ -3,9 +3,7 @@
 //! A backend is chosen at run time, so the trait is object-safe: a call through it costs under a
 //! nanosecond, and there is one for each batch. What is done for each packet is inside `post`.
 
-pub mod backlog;
 pub mod fault;
-pub mod gate;
 pub mod interface;
 pub mod neighbour;
 pub mod pcap;

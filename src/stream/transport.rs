@@ -96,6 +96,12 @@ impl Transport {
         }
     }
 
+    /// Whether receivers lose what they have no room for. Over TCP they make the sender wait, and a file takes
+    /// all.
+    pub(super) fn overruns_receivers(&self) -> bool {
+        matches!(self.way, Way::Udp(_) | Way::Verbs(_))
+    }
+
     /// The RDMA device and its port, if it leads through one.
     pub fn rdma_port(&self) -> Option<(&str, u8)> {
         match &self.way {
