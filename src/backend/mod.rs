@@ -15,7 +15,7 @@ pub mod wait;
 
 use std::error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,7 +202,7 @@ pub struct Counters {
 #[non_exhaustive]
 pub enum SendError {
     /// The packet is larger than what the route carries.
-    #[error("a packet of {bytes} bytes exceeds the MTU of the route{}: lower the packet size or --mtu", mtu.map_or(String::new(), |mtu| format!(", {mtu} bytes with IP and UDP headers")))]
+    #[error("a packet of {bytes} bytes exceeds the MTU of the route{}: send smaller packets, or say what MTU there is", mtu.map_or(String::new(), |mtu| format!(", {mtu} bytes with IP and UDP headers")))]
     TooLarge {
         /// Bytes of UDP payload.
         bytes: usize,
@@ -217,32 +217,17 @@ pub enum SendError {
         /// errno(3).
         errno: i32,
     },
-    /// The device did not send it.
-    #[error("the device reports: {}", describe_status(*status))]
-    Device {
-        /// `enum ibv_wc_status`.
-        status: u32,
+    /// What else a backend has to say.
+    #[error("{reason}")]
+    Backend {
+        /// Its name, as in [`Caps::name`].
+        backend: &'static str,
+        /// In its own words.
+        reason: Arc<str>,
     },
     /// The file that the payload lies in has shrunk.
     #[error(transparent)]
     Truncated(#[from] Truncated),
-    /// The TCP connection that the packet was for is gone.
-    #[error("the connection to {destination} is lost: {}", io::Error::from_raw_os_error(*errno))]
-    ConnectionLost {
-        /// Where it led.
-        destination: SocketAddr,
-        /// errno(3).
-        errno: i32,
-    },
-    /// The link was down when the packet was posted, or went down before it was known to be sent.
-    #[error("the link is down")]
-    LinkDown,
-    /// The device did nothing for seconds.
-    #[error("the device sends nothing: is the link up?")]
-    Stalled,
-    /// The device was taken away, or is broken.
-    #[error("the device is gone")]
-    DeviceGone,
     /// The batch belongs to a region that the backend was never given.
     #[error("the batch is of a region that is not registered here")]
     Unregistered,
@@ -255,6 +240,20 @@ pub enum SendError {
     /// The sender was closed before the packet was done.
     #[error("the sender was closed first")]
     Closed,
+}
+
+impl SendError {
+    /// An error of a backend's, in its own words.
+    ///
+    /// ```
+    /// use doorbell::backend::SendError;
+    ///
+    /// let error = SendError::backend("mine", "the laser is off");
+    /// assert_eq!(error.to_string(), "the laser is off");
+    /// ```
+    pub fn backend(backend: &'static str, reason: impl Into<Arc<str>>) -> Self {
+        Self::Backend { backend, reason: reason.into() }
+    }
 }
 
 /// Why a backend cannot be opened, or does not take a region.
@@ -278,11 +277,6 @@ impl OpenError {
     ) -> Self {
         Self { step, device: device.to_string(), source: source.into() }
     }
-}
-
-/// What a work completion's status means, in libibverbs' words (`ibv_wc_status_str(3)`).
-fn describe_status(status: u32) -> String {
-    verbs::status_name(status).map_or_else(|| format!("status {status}"), str::to_owned)
 }
 
 /// The largest packet, in bytes of SPEAD, that goes to `destination` unfragmented where the MTU of

@@ -105,16 +105,16 @@ impl Pcap {
             .collect::<Result<Vec<_>, OpenError>>()?;
         let headroom = headers
             .first()
-            .ok_or_else(|| OpenError::new("build frames", "pcap", "there is no destination"))?
+            .ok_or_else(|| OpenError::new("build frames", NAME, "there is no destination"))?
             .len();
         out.write_all(FILE_HEADER.as_flattened())
-            .map_err(|source| OpenError::new("write the capture file", "pcap", source))?;
+            .map_err(|source| OpenError::new("write the capture file", NAME, source))?;
         let caps = Caps {
             headroom,
             overhead: headroom,
             message_bytes: MAX_UDP_PAYLOAD,
             flows: headers.len() as u32,
-            ..Caps::new("pcap")
+            ..Caps::new(NAME)
         };
         let counters = Counters::default();
         Ok(Self { out, headers, caps, counters, done: Vec::new(), dirty: true })
@@ -149,7 +149,7 @@ unsafe impl Backend for Pcap {
             for (index, packet) in region.plan().packets().iter().enumerate() {
                 self.headers[packet.flow as usize]
                     .emit(packet.len(), batch.headroom(index as u32))
-                    .map_err(|source| OpenError::new("build frames", "pcap", source))?;
+                    .map_err(|source| OpenError::new("build frames", NAME, source))?;
             }
         }
         Ok(())
@@ -202,6 +202,8 @@ fn failure(error: &io::Error) -> SendError {
     SendError::Os { call: "write the capture file", errno: error.raw_os_error().unwrap_or(0) }
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "pcap";
 /// Little-endian: magic of nanosecond resolution, version 2.4, no time zone, no accuracy, the longest
 /// packet, and link type 1, Ethernet.
 const FILE_HEADER: [[u8; 4]; 6] = [

@@ -226,8 +226,7 @@ impl BackendSettings {
                 Err(SettingsError::conflict(QP, TO, hint))
             }
             (QueuePairKind::Ud, None) => {
-                let hint = "datagrams go to queues: give GID/QPN/QKEY, as `doorbell recv --backend verbs \
-                            --qp ud` prints it";
+                let hint = "datagrams go to queues: give GID/QPN/QKEY, as `doorbell recv` prints it for one";
                 Err(SettingsError::conflict(QP, TO, hint))
             }
             (QueuePairKind::Ud, Some(_)) => {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::StreamError;
 use crate::backend::interface::Interface;
-use crate::backend::pcap::{Pcap, PcapConfig};
-use crate::backend::tcp::{Tcp, TcpConfig};
+use crate::backend::pcap::{self, Pcap, PcapConfig};
+use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
-use crate::backend::verbs::{CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
+use crate::backend::verbs::{self, CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
 use crate::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
 use crate::plan::{PacketSize, Plan, RunLimits, runs};
 use crate::region::Layout;
@@ -89,10 +89,10 @@ impl Transport {
     /// The name of the backend.
     pub fn backend(&self) -> &'static str {
         match &self.way {
-            Way::Udp(_) => "udp",
-            Way::Tcp(_) => "tcp",
-            Way::Verbs(_) => "verbs",
-            Way::Pcap(..) => "pcap",
+            Way::Udp(_) => udp::NAME,
+            Way::Tcp(_) => tcp::NAME,
+            Way::Verbs(_) => verbs::NAME,
+            Way::Pcap(..) => pcap::NAME,
         }
     }
 

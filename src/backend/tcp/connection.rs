@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
+use super::NAME;
 use super::config::TcpConfig;
 use super::pieces::Pieces;
 use crate::backend::socket::{
@@ -285,8 +286,9 @@ impl Connection {
         let State::Open = self.state else { return };
         let bytes = self.unacknowledged();
         shared.counters.unacknowledged += bytes;
-        let error =
-            SendError::ConnectionLost { destination: self.destination, errno: errno as i32 };
+        let reason = io::Error::from(errno);
+        let lost = format!("the connection to {} is lost: {reason}", self.destination);
+        let error = SendError::backend(NAME, lost);
         tracing::warn!("{error}; {bytes} bytes before that were not acknowledged");
         let now = Instant::now();
         self.state = State::Lost(now, error, Attempt::Due(now));

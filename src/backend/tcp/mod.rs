@@ -86,12 +86,12 @@ unsafe impl Backend for Tcp {
             overhead: 0,
             message_bytes: u32::MAX,
             flows: self.connections.len() as u32,
-            ..Caps::new("tcp")
+            ..Caps::new(NAME)
         }
     }
 
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", "tcp", source));
+        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
         let (flows, connections) = (region.plan().flows() as usize, self.connections.len());
         if flows > connections {
             return error(format!(
@@ -201,5 +201,7 @@ impl fmt::Debug for Tcp {
     }
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "tcp";
 /// The packets are of no batch that was registered, or do not follow what was sent in part.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };

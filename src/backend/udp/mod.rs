@@ -123,12 +123,12 @@ unsafe impl Backend for Udp {
             message_bytes: self.limits.bytes,
             flows: self.socket.destinations().len() as u32,
             overhead: FrameHeader::len_for(EtherType::of(self.socket.destinations()[0].ip()), None),
-            ..Caps::new("udp")
+            ..Caps::new(NAME)
         }
     }
 
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", "udp", source));
+        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
         let flows = self.socket.destinations().len();
         if region.plan().flows() as usize > flows {
             return error(format!(
@@ -435,6 +435,8 @@ fn refuses_segmentation(errno: Errno) -> bool {
     )
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "udp";
 /// Messages that one call hands over, at most.
 pub const MESSAGES_PER_CALL: usize = MAX_PER_CALL;
 /// Until it is said what is waited for.

@@ -84,7 +84,7 @@ impl VerbsRequest {
 fn route(to: IpAddr) -> Result<Interface, OpenError> {
     // The device asks for the neighbour by itself.
     let path = Path::with_destination_mac(to, None, MacAddress([0; 6])).map_err(|source| {
-        let name = format!("{source}; or name the --device to send from");
+        let name = format!("{source}; or name the device to send from");
         OpenError::new("find the way", to, name)
     })?;
     Interface::find(&path.interface_name)

@@ -13,13 +13,13 @@ use ibverbs_dl as sys;
 use super::context::{AsyncEvent, Context};
 use super::datagram::Link;
 use super::device::{LinkLayer, RdmaDevice};
-use super::error::explain;
-use super::failed;
+use super::error::{Failure, explain};
 use super::memory::MemoryRegion;
 use super::presence::Presence;
 use super::queue::{QueueKind, QueuePair};
 use super::queue_address::QueueAddress;
 use super::resolve::locate;
+use super::{NAME, failed};
 use crate::backend::interface::Interface;
 use crate::backend::socket::join;
 use crate::backend::wait::Wait;
@@ -83,7 +83,7 @@ impl DatagramReceiver {
     /// If there is no such device, its link is down, or memory cannot be registered; the error says
     /// which.
     pub fn open(request: &DatagramRequest) -> Result<Self, OpenError> {
-        let name = request.device.as_deref().unwrap_or("verbs");
+        let name = request.device.as_deref().unwrap_or(NAME);
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", name, source))?;
         let interface = request.interface.as_ref();
@@ -191,7 +191,7 @@ impl DatagramReceiver {
         mut take: impl FnMut(&[u8]),
     ) -> Result<usize, SendError> {
         if self.presence.has_ended(Instant::now()) {
-            return Err(SendError::DeviceGone);
+            return Err(Failure::DeviceGone.into());
         }
         let found = self.collect(&mut take)?;
         if found > 0 || patience.is_zero() {
@@ -221,7 +221,7 @@ impl DatagramReceiver {
             *used = index;
             if completion.status != sys::ibv_wc_status::IBV_WC_SUCCESS {
                 self.check_device()?;
-                return Err(SendError::Device { status: completion.status });
+                return Err(Failure::Status(completion.status).into());
             }
             // Room for the header of the route, whether there was one or not (ibv_post_recv(3)).
             let len = (completion.byte_len as usize).min(self.stride);
@@ -255,7 +255,7 @@ impl DatagramReceiver {
     fn check_device(&self) -> Result<(), SendError> {
         while let Some(event) = self.context.async_event() {
             match event {
-                AsyncEvent::DeviceGone => return Err(SendError::DeviceGone),
+                AsyncEvent::DeviceGone => return Err(Failure::DeviceGone.into()),
                 AsyncEvent::PortDown => tracing::error!("the link of {} is down", self.device),
                 AsyncEvent::PortUp => tracing::warn!("the link of {} is up again", self.device),
                 AsyncEvent::Other(event) => tracing::debug!(event, "asynchronous event"),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::device::{PortState, RdmaDevice, RdmaPort};
-use super::{CompletionMode, Flows, QueueAddress, VerbsConfig};
+use super::{CompletionMode, Flows, NAME, QueueAddress, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;
@@ -61,11 +61,11 @@ impl VerbsRequest {
     pub fn resolve(&self) -> Result<VerbsConfig, OpenError> {
         if let Some(to) = self.destinations.iter().find(|to| to.ip().is_loopback()) {
             let here =
-                "no frame to a loopback address leaves this machine: send with --backend udp";
+                "no frame to a loopback address leaves this machine; sockets reach it, by udp";
             return Err(OpenError::new("find the way", to, here));
         }
         // Before the way, since neighbours take their time to answer.
-        let device = self.device.as_deref().unwrap_or("verbs");
+        let device = self.device.as_deref().unwrap_or(NAME);
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", device, source))?;
         if !self.queues.is_empty() {
@@ -94,8 +94,7 @@ impl VerbsRequest {
                 ttl: self.ttl.unwrap_or_else(|| default_ttl(to.ip())),
             });
         }
-        let name =
-            through.ok_or_else(|| OpenError::new("find a route", "verbs", "nowhere to go"))?;
+        let name = through.ok_or_else(|| OpenError::new("find a route", NAME, "nowhere to go"))?;
         let interface = Interface::find(&name)?;
         let (device, port) = locate(&devices, self.device.as_deref(), Some(&interface))?;
         Ok(VerbsConfig {
@@ -129,7 +128,7 @@ pub(super) fn locate(
     let Some(name) = device else {
         let Some(interface) = interface else {
             let [device] = devices else {
-                let several = "there are several: name the --device or the --interface";
+                let several = "there are several: name the device or the interface";
                 return Err(OpenError::new("find the RDMA device", known(), several));
             };
             let port = device.ports.iter().find(|port| port.state == PortState::Active);
