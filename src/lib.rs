@@ -90,6 +90,7 @@ pub mod backend;
 pub mod histogram;
 pub mod pacer;
 pub mod pack;
+mod page;
 pub mod plan;
 pub mod receive;
 pub mod region;

@@ -5,19 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each floor may use, besides itself.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("wire", &[]),
+    ("page", &[]),
     ("histogram", &[]),
     ("pacer", &[]),
     ("plan", &["wire"]),
-    ("region", &["plan", "wire"]),
+    ("region", &["plan", "wire", "page"]),
     ("pack", &["region", "wire"]),
-    ("backend", &["region", "plan", "wire", "pacer"]),
+    ("backend", &["region", "plan", "wire", "pacer", "page"]),
     ("sender", &["backend", "region", "plan", "wire", "pacer", "histogram"]),
     ("settings", &["sender", "backend", "plan", "wire", "pacer"]),
     ("stream", &["settings", "sender", "backend", "region", "plan", "wire", "pacer", "histogram"]),
     // Sockets and queues to receive from are the backends'.
-    ("receive", &["backend", "wire"]),
+    ("receive", &["backend", "wire", "page"]),
 ];
 
 #[test]

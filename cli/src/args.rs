@@ -9,7 +9,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
 };
 use clap_complete::Shell;
-use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size};
+use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size, number};
 
 use super::bench::SinkKind;
 use super::config::{Config, ConfigError, Options, flags};
@@ -172,9 +172,9 @@ pub enum RecvBackend {
 }
 
 fn queue_key(text: &str) -> Result<u32, String> {
-    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
-    u32::from_str_radix(digits, radix)
-        .map_err(|_| "expected a number of 32 bits, such as 0x1234567".into())
+    number(text)
+        .and_then(|key| key.try_into().ok())
+        .ok_or_else(|| "expected a number of 32 bits, such as 0x1234567".into())
 }
 
 /// What received bytes are compared with.

@@ -9,7 +9,7 @@ use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
 use super::exit::Failure;
 use super::setup::LOOPBACK;
 use super::source::Source;
-use doorbell::backend::gate::Gate;
+use doorbell::sender::admission::Arrivals as Admitted;
 use doorbell::stream::StreamPlan;
 
 /// The receiver on loopback, on a thread of its own.
@@ -50,8 +50,8 @@ impl Listener {
 
     /// Has a stream send no more than there is room for.
     pub(super) fn hold_back(&self, plan: StreamPlan) -> StreamPlan {
-        let (window, arrivals) = (self.window, self.arrivals.clone());
-        plan.wrap(move |backend| Box::new(Gate::new(backend, window, move || arrivals.packets())))
+        let arrivals = self.arrivals.clone();
+        plan.admit_by(Admitted::new(self.window, move || arrivals.packets()))
     }
 
     /// What arrived of the heaps that were sent.

@@ -1,9 +1,10 @@
 //! `doorbell recv`, and the parts of the library that it is made of.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use assert_cmd::cargo::cargo_bin;
 use doorbell::receive::{Content, Frame, ItemType};
@@ -106,6 +107,21 @@ fn frames_arrive_whole_where_the_sender_holds_back() {
         assert!(report.starts_with("received  4 heaps"), "{report}");
         assert!(report.ends_with("every heap whole, every byte as it should be\n"), "{report}");
     }
+}
+
+/// Over TCP, a receiver holds its sender back by itself.
+#[test]
+fn nothing_more_holds_tcp_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap().to_string();
+    let reader = thread::spawn(move || io::copy(&mut listener.accept()?.0, &mut io::sink()));
+    let sent = Command::new(cargo_bin!("doorbell"))
+        .args(["send", "--backend", "tcp", "--hold-back", "--heaps", "100", "--to", &to])
+        .output()
+        .unwrap();
+    let report = String::from_utf8(sent.stdout).unwrap();
+    assert!(sent.status.success(), "{report}");
+    assert!(reader.join().unwrap().unwrap() > 100 * 8192, "{report}");
 }
 
 #[test]

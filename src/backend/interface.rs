@@ -9,7 +9,7 @@ use nix::sys::socket::SockaddrStorage;
 use thiserror::Error;
 
 use super::OpenError;
-use super::udp::interface_mtu;
+use super::socket::interface_mtu;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

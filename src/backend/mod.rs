@@ -3,12 +3,11 @@
 //! A backend is chosen at run time, so the trait is object-safe: a call through it costs under a
 //! nanosecond, and there is one for each batch. What is done for each packet is inside `post`.
 
-pub mod backlog;
 pub mod fault;
-pub mod gate;
 pub mod interface;
 pub mod neighbour;
 pub mod pcap;
+pub(crate) mod socket;
 pub mod tcp;
 pub mod udp;
 pub mod verbs;
@@ -16,7 +15,7 @@ pub mod wait;
 
 use std::error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ use thiserror::Error;
 use self::wait::Wait;
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot, Truncated};
+use crate::wire::{EtherType, FrameHeader, ip_udp_header_len, max_payload_len};
 
 /// A way onto the wire.
 ///
@@ -134,7 +134,7 @@ impl Caps {
         Self {
             name,
             headroom: 0,
-            overhead: 14 + 20 + 8,
+            overhead: FrameHeader::len_for(EtherType::Ipv4, None),
             segments: 1,
             message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: u32::MAX,
@@ -202,7 +202,7 @@ pub struct Counters {
 #[non_exhaustive]
 pub enum SendError {
     /// The packet is larger than what the route carries.
-    #[error("a packet of {bytes} bytes exceeds the MTU of the route{}: lower the packet size or --mtu", mtu.map_or(String::new(), |mtu| format!(", {mtu} bytes with IP and UDP headers")))]
+    #[error("a packet of {bytes} bytes exceeds the MTU of the route{}: send smaller packets, or say what MTU there is", mtu.map_or(String::new(), |mtu| format!(", {mtu} bytes with IP and UDP headers")))]
     TooLarge {
         /// Bytes of UDP payload.
         bytes: usize,
@@ -217,32 +217,17 @@ pub enum SendError {
         /// errno(3).
         errno: i32,
     },
-    /// The device did not send it.
-    #[error("the device reports: {}", describe_status(*status))]
-    Device {
-        /// `enum ibv_wc_status`.
-        status: u32,
+    /// What else a backend has to say.
+    #[error("{reason}")]
+    Backend {
+        /// Its name, as in [`Caps::name`].
+        backend: &'static str,
+        /// In its own words.
+        reason: Arc<str>,
     },
     /// The file that the payload lies in has shrunk.
     #[error(transparent)]
     Truncated(#[from] Truncated),
-    /// The TCP connection that the packet was for is gone.
-    #[error("the connection to {destination} is lost: {}", io::Error::from_raw_os_error(*errno))]
-    ConnectionLost {
-        /// Where it led.
-        destination: SocketAddr,
-        /// errno(3).
-        errno: i32,
-    },
-    /// The link was down when the packet was posted, or went down before it was known to be sent.
-    #[error("the link is down")]
-    LinkDown,
-    /// The device did nothing for seconds.
-    #[error("the device sends nothing: is the link up?")]
-    Stalled,
-    /// The device was taken away, or is broken.
-    #[error("the device is gone")]
-    DeviceGone,
     /// The batch belongs to a region that the backend was never given.
     #[error("the batch is of a region that is not registered here")]
     Unregistered,
@@ -255,6 +240,20 @@ pub enum SendError {
     /// The sender was closed before the packet was done.
     #[error("the sender was closed first")]
     Closed,
+}
+
+impl SendError {
+    /// An error of a backend's, in its own words.
+    ///
+    /// ```
+    /// use doorbell::backend::SendError;
+    ///
+    /// let error = SendError::backend("mine", "the laser is off");
+    /// assert_eq!(error.to_string(), "the laser is off");
+    /// ```
+    pub fn backend(backend: &'static str, reason: impl Into<Arc<str>>) -> Self {
+        Self::Backend { backend, reason: reason.into() }
+    }
 }
 
 /// Why a backend cannot be opened, or does not take a region.
@@ -280,20 +279,13 @@ impl OpenError {
     }
 }
 
-/// What a work completion's status means, in libibverbs' words (`ibv_wc_status_str(3)`).
-fn describe_status(status: u32) -> String {
-    verbs::status_name(status).map_or_else(|| format!("status {status}"), str::to_owned)
-}
-
 /// The largest packet, in bytes of SPEAD, that goes to `destination` unfragmented where the MTU of
 /// the route, which counts the headers of IP and UDP, is `mtu`.
 pub fn max_packet_size(mtu: u32, destination: IpAddr) -> usize {
-    let headers = if destination.is_ipv4() { IPV4_UDP_HEADERS } else { IPV6_UDP_HEADERS };
+    let headers = ip_udp_header_len(EtherType::of(destination)) as u32;
     mtu.saturating_sub(headers).min(MAX_UDP_PAYLOAD) as usize
 }
 
-const IPV4_UDP_HEADERS: u32 = 20 + 8;
-const IPV6_UDP_HEADERS: u32 = 40 + 8;
 /// The payload of the largest UDP datagram over IPv4: 65,535 less 20 and 8 bytes of headers. The
 /// kernel holds messages that it is to segment to the same bound.
-pub const MAX_UDP_PAYLOAD: u32 = 65_507;
+pub const MAX_UDP_PAYLOAD: u32 = max_payload_len(EtherType::Ipv4) as u32;

@@ -15,7 +15,7 @@ use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region};
-use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan};
+use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan, default_ttl};
 
 /// Whom frames are from and to.
 #[derive(Clone, Debug)]
@@ -47,14 +47,14 @@ impl PcapConfig {
             Some(SocketAddr::V6(_)) => (SOURCE_IPV6, port).into(),
             _ => (SOURCE_IPV4, port).into(),
         };
-        let ttl = if destinations.iter().any(|to| to.ip().is_multicast()) { 1 } else { 64 };
+        let ttl = destinations.iter().chain([&source]).map(|to| default_ttl(to.ip())).min();
         Self {
             destinations,
             source,
             source_mac: SOURCE_MAC,
             destination_mac: DESTINATION_MAC,
             vlan: None,
-            ttl,
+            ttl: ttl.unwrap_or(1),
         }
     }
 }
@@ -107,16 +107,16 @@ impl Pcap {
             .collect::<Result<Vec<_>, OpenError>>()?;
         let headroom = headers
             .first()
-            .ok_or_else(|| OpenError::new("build frames", "pcap", "there is no destination"))?
+            .ok_or_else(|| OpenError::new("build frames", NAME, "there is no destination"))?
             .len();
         out.write_all(FILE_HEADER.as_flattened())
-            .map_err(|source| OpenError::new("write the capture file", "pcap", source))?;
+            .map_err(|source| OpenError::new("write the capture file", NAME, source))?;
         let caps = Caps {
             headroom,
             overhead: headroom,
             message_bytes: MAX_UDP_PAYLOAD,
             flows: headers.len() as u32,
-            ..Caps::new("pcap")
+            ..Caps::new(NAME)
         };
         let counters = Counters::default();
         let payload = Vec::with_capacity(MAX_UDP_PAYLOAD as usize);
@@ -154,7 +154,7 @@ unsafe impl Backend for Pcap {
             for (index, packet) in region.plan().packets().iter().enumerate() {
                 self.headers[packet.flow as usize]
                     .emit(packet.len(), batch.headroom(index as u32))
-                    .map_err(|source| OpenError::new("build frames", "pcap", source))?;
+                    .map_err(|source| OpenError::new("build frames", NAME, source))?;
             }
         }
         Ok(())
@@ -207,6 +207,8 @@ fn failure(error: &io::Error) -> SendError {
     SendError::Os { call: "write the capture file", errno: error.raw_os_error().unwrap_or(0) }
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "pcap";
 /// Little-endian: magic of nanosecond resolution, version 2.4, no time zone, no accuracy, the longest
 /// packet, and link type 1, Ethernet.
 const FILE_HEADER: [[u8; 4]; 6] = [

@@ -2,6 +2,8 @@
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+use crate::page::{HUGE_PAGE, PAGE};
+
 /// Memory that a heap is put together in, and after it another: it grows, and never shrinks. Pages that
 /// nothing was written to are not there yet.
 #[derive(Debug)]
@@ -70,6 +72,3 @@ impl Default for Buffer {
 
 /// From here on a mapping of its own is worth two system calls.
 const PAGES_OF_ITS_OWN: usize = 128 << 10;
-const PAGE: usize = 4096;
-/// Of x86-64, and of aarch64 with 4 KiB base pages.
-const HUGE_PAGE: usize = 2 << 20;

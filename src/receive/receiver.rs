@@ -12,6 +12,7 @@ use super::error::ReceiveError;
 use super::expectation::Expectation;
 use super::progress::Progress;
 use super::socket::{Message, Socket};
+use crate::backend::socket::{charge, usable};
 
 /// Receives a stream and checks it.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Receiver {
     /// How many packets of `packet_len` bytes of UDP payload may be on the way over loopback, and
     /// none is dropped; at least 1.
     pub fn window(&self, packet_len: usize) -> u64 {
-        (self.socket.buffer() / 4 * 3 / charge(packet_len)).max(1) as u64
+        (usable(self.socket.buffer()) / charge(packet_len)).max(1) as u64
     }
 
     /// Receives until each flow has sent its stop heap, or [`Progress::stop`] was called and nothing
@@ -109,24 +110,3 @@ impl Receiver {
         assembler.finish()
     }
 }
-
-/// What the kernel charges the receive buffer with for a packet, at most, in bytes.
-///
-/// That is all memory that the packet takes. Up to 16 KiB, that comes in powers of two (`kmalloc`),
-/// beyond, in pages. A window leaves a quarter of the buffer free on top: what is read is given back
-/// in portions of that size (`udp_rmem_release` in `net/ipv4/udp.c`).
-const fn charge(packet_len: usize) -> usize {
-    let bytes = match packet_len {
-        0..=MAX_LINEAR => (packet_len + SHARED_INFO).next_power_of_two(),
-        _ => packet_len.saturating_add(PAGE),
-    };
-    bytes.saturating_add(OVERHEAD)
-}
-
-/// `SKB_MAX_ALLOC`: longer packets are put together from pages.
-const MAX_LINEAR: usize = 16 << 10;
-/// Headers and `struct skb_shared_info`, which lie in the same buffer as the packet.
-const SHARED_INFO: usize = 512;
-const PAGE: usize = 4096;
-/// `struct sk_buff`, and some more.
-const OVERHEAD: usize = 1024;

@@ -1,7 +1,7 @@
 //! A socket that packets are taken from, many at once where the kernel merges them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::slice::Chunks;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use std::time::Duration;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::error::ReceiveError;
 use super::landing::{Extent, Landing, Lies, Scratch};
 use super::window::Window;
 use crate::backend::interface::Interface;
+use crate::backend::socket::join;
 
 /// A socket, bound, and member of its group if it has one.
 #[derive(Debug)]
@@ -58,7 +59,10 @@ impl Socket {
         // this machine has joined: ip(7), IP_MULTICAST_ALL.
         socket.bind(&addr.into()).map_err(error)?;
         if addr.ip().is_multicast() {
-            join(&socket, addr.ip(), interface)?;
+            join(&socket, addr.ip(), interface).map_err(|source| {
+                let interface = interface.map(|interface| interface.name.clone());
+                ReceiveError::Join { group: addr.ip(), interface, source }
+            })?;
         }
         let granted = socket.recv_buffer_size().map_err(error)?;
         if granted < buffer {
@@ -220,28 +224,6 @@ fn located(addr: SocketAddr, interface: Option<&Interface>) -> SocketAddr {
         v6.set_scope_id(interface.index);
     }
     addr
-}
-
-fn join(
-    socket: &RawSocket,
-    group: IpAddr,
-    interface: Option<&Interface>,
-) -> Result<(), ReceiveError> {
-    let index = interface.map_or(0, |interface| interface.index);
-    match group {
-        IpAddr::V4(group) => {
-            let interface = match index {
-                0 => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
-                index => InterfaceIndexOrAddress::Index(index),
-            };
-            socket.join_multicast_v4_n(&group, &interface)
-        }
-        IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
-    }
-    .map_err(|source| {
-        let interface = interface.map(|interface| interface.name.clone());
-        ReceiveError::Join { group, interface, source }
-    })
 }
 
 /// The kernel takes a C `int`, and doubles it.

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::guard::Guard;
 use super::mapped_bytes::MappedBytes;
+use crate::page::{HUGE_PAGE, HUGE_PAGE_BITS, PAGE};
 
 /// A mapping that stays where it is until it is dropped.
 ///
@@ -206,7 +207,7 @@ fn huge_bytes_at(smaps: &str, address: usize) -> Option<usize> {
 
 /// Bytes of an ordinary page.
 pub(super) fn page_size() -> usize {
-    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |size| size as usize)
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(PAGE, |size| size as usize)
 }
 
 /// A file that has shrunk since it was mapped.
@@ -246,10 +247,6 @@ pub enum MemoryError {
         source: io::Error,
     },
 }
-
-/// The huge pages of x86-64, and of aarch64 with 4 KiB base pages.
-const HUGE_PAGE_BITS: u8 = 21;
-const HUGE_PAGE: usize = 1 << HUGE_PAGE_BITS;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! Sends batches: stamps them, posts them, and says what became of each heap.
 
+pub mod admission;
 mod completion;
 mod failures;
 mod pacing;
@@ -24,6 +25,7 @@ pub use stop::Stop;
 pub use substreams::Substreams;
 use thiserror::Error;
 
+use self::admission::{Admission, Admissions};
 use self::completion::Entry;
 pub(crate) use self::pacing::MIN_SLEEP;
 use self::pacing::Pacing;
@@ -79,8 +81,9 @@ pub struct Sender {
     next_cnt: u64,
     cnt_step: u64,
     pacing: Pacing,
-    /// Whether it was the rate that the last post stopped at.
-    held: bool,
+    admissions: Admissions,
+    /// What posting stopped at, unless that was the backend, or nothing.
+    held: Option<Held>,
     substreams: Substreams,
     /// Packets posted and not done.
     outstanding: u32,
@@ -88,6 +91,13 @@ pub struct Sender {
     posted: u64,
     /// What the backend had done when it failed, and why it did.
     failed: Option<(Counters, SendError)>,
+}
+
+/// What packets wait for that is no backend's matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Rate,
+    Admission,
 }
 
 impl Sender {
@@ -104,7 +114,8 @@ impl Sender {
             next_cnt: 1,
             cnt_step: 1,
             pacing: Pacing::new(),
-            held: false,
+            admissions: Admissions::default(),
+            held: None,
             outstanding: 0,
             posted: 0,
             failed: None,
@@ -138,6 +149,11 @@ impl Sender {
     /// less CPU time it takes, and the later bursts are.
     pub fn set_min_sleep(&mut self, min_sleep: Duration) {
         self.pacing.min_sleep = min_sleep;
+    }
+
+    /// From now on, hands no packet over that this does not admit, nor those before it, if there are.
+    pub fn admit_by(&mut self, admission: Box<dyn Admission>) {
+        self.admissions.add(admission);
     }
 
     /// By how much the times between bursts have differed from what the rate asked for.
@@ -328,13 +344,16 @@ impl Sender {
                 return;
             }
             self.wait.at_most(sleep);
-        } else if self.held {
+        } else if self.held == Some(Held::Rate) {
             // By now, it does not forbid it any more: no backend knows of that.
             return;
-        } else if let Some(backend) = &mut self.backend
-            && let Err(error) = backend.prepare_wait(&mut self.wait)
-        {
-            return self.fail(error);
+        } else if let Some(backend) = &mut self.backend {
+            if let Err(error) = backend.prepare_wait(&mut self.wait) {
+                return self.fail(error);
+            }
+            if self.held == Some(Held::Admission) {
+                self.admissions.prepare_wait(&mut self.wait);
+            }
         }
         if let Err(error) = self.wait.block(waker, limit) {
             self.fail(error);
@@ -377,7 +396,7 @@ impl Sender {
         self.pacing.begin(entry.rate().or(self.pacing.rate)?).err()
     }
 
-    /// Posts, in order of submission, what the backend and the rate allow.
+    /// Posts, in order of submission, what the backend, the rate and admissions allow.
     fn post(&mut self) {
         if let Err(error) = self.try_post() {
             self.collect();
@@ -386,7 +405,7 @@ impl Sender {
     }
 
     fn try_post(&mut self) -> Result<(), SendError> {
-        self.held = false;
+        self.held = None;
         let Some(backend) = &mut self.backend else { return Ok(()) };
         for entry in &mut self.in_flight {
             while let Some(mut packets) = entry.unposted() {
@@ -395,7 +414,7 @@ impl Sender {
                 let mut burst = None;
                 if let Some(rate) = entry.rate().or(self.pacing.rate) {
                     let Ok(now) = self.pacing.begin(rate) else {
-                        self.held = true;
+                        self.held = Some(Held::Rate);
                         return Ok(());
                     };
                     packets.end = entry.burst(&packets, rate, self.caps.overhead);
@@ -406,7 +425,14 @@ impl Sender {
                 if packets.len() as u32 > depth.saturating_sub(self.outstanding) {
                     return Ok(());
                 }
+                let admitted = self.admissions.admit(entry.in_flight_mut(), packets.clone());
+                if admitted == 0 {
+                    self.held = Some(Held::Admission);
+                    return Ok(());
+                }
+                packets.end = packets.start + admitted;
                 let posted = backend.post(entry.in_flight_mut(), packets.clone())?;
+                self.admissions.posted(posted);
                 entry.posted(posted);
                 self.outstanding += posted;
                 self.posted += u64::from(posted);

@@ -2,19 +2,24 @@
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use proptest::prelude::*;
 
+use super::admission::Arrivals;
 use super::*;
 use crate::backend::fault::{Fault, Faulty};
 use crate::backend::pcap::{Pcap, PcapConfig};
 use crate::backend::tcp::{Tcp, TcpConfig};
 use crate::backend::udp::{Udp, UdpConfig};
 use crate::plan::{HeapSpec, PacketSize};
+use crate::region::InFlight;
 use crate::wire::Flavour;
 
 proptest! {
@@ -25,11 +30,17 @@ proptest! {
         max_in_flight in prop_oneof![1_u32..10, Just(u32::MAX)],
         rounds in 1_usize..6,
         pause in prop::option::of(1_u32..2000),
+        portions in prop::collection::vec(prop::collection::vec(0_u32..6, 0..24), 0..3),
     ) {
         let pcap = Pcap::new(Box::new(std::io::sink()), &PcapConfig::to(vec![DESTINATION])).unwrap();
         let faulty = Faulty::new(Box::new(pcap), faults.into_iter());
         let mut sender = Sender::new(Box::new(faulty.with_max_in_flight(max_in_flight)));
         sender.pace(pause.map(|burst| Rate::new(2_000_000_000, burst)));
+        let admitted: Vec<_> = portions.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
+        for (portions, admitted) in portions.into_iter().zip(&admitted) {
+            let portions = portions.into_iter();
+            sender.admit_by(Box::new(Portions { portions, admitted: admitted.clone() }));
+        }
         let waker = EventFd::new().unwrap();
         let mut idle = sender.allocate(&plan(), Layout::Packed, batches, Vec::new()).unwrap();
         let mut heaps = 0;
@@ -41,7 +52,11 @@ proptest! {
                 }
             }
             while sender.in_flight() > 0 {
-                match sender.poll() {
+                let completion = sender.poll();
+                for admitted in &admitted {
+                    prop_assert!(sender.posted() <= admitted.load(Relaxed));
+                }
+                match completion {
                     Some(completion) => {
                         heaps += completion.heaps;
                         idle.push(completion.batch);
@@ -52,6 +67,29 @@ proptest! {
             }
         }
         prop_assert!(heaps >= HEAPS * batches);
+        let is_whole = |admitted: &Arc<AtomicU64>| admitted.load(Relaxed) == sender.posted();
+        prop_assert!(sender.failure().is_some() || admitted.iter().all(is_whole));
+    }
+}
+
+/// Admits so many packets at a time, then all.
+struct Portions {
+    portions: std::vec::IntoIter<u32>,
+    admitted: Arc<AtomicU64>,
+}
+
+impl Admission for Portions {
+    fn admit(&mut self, batch: &InFlight, packets: Range<u32>) -> u32 {
+        assert!(
+            !packets.is_empty() && packets.end as usize <= batch.region().plan().packets().len()
+        );
+        let admitted = self.portions.next().unwrap_or(u32::MAX).min(packets.len() as u32);
+        self.admitted.fetch_add(admitted.into(), Relaxed);
+        admitted
+    }
+
+    fn prepare_wait(&mut self, wait: &mut Wait) {
+        wait.at_most(Duration::from_micros(1));
     }
 }
 
@@ -90,6 +128,25 @@ fn a_pause_does_not_keep_back_what_is_complete() {
     sender.idle_with(Some(waker.as_fd()), None);
     assert!(sender.poll().is_some());
     assert!(sender.poll().is_none() && sender.pause().is_some());
+}
+
+#[test]
+fn what_has_not_arrived_holds_back_what_follows() {
+    let (_receiver, mut sender) = to_nobody();
+    let arrived = Arc::new(AtomicU64::new(0));
+    let counted = arrived.clone();
+    sender.admit_by(Box::new(Arrivals::new(5, move || counted.load(Relaxed))));
+    let batch = sender.allocate(&plan(), Layout::Packed, 1, Vec::new()).unwrap().remove(0);
+    let packets = batch.region().plan().packets().len() as u64;
+    sender.submit(batch).unwrap();
+    for (arrivals, posted) in [(0, 5), (0, 5), (2, 7), (packets - 5, packets)] {
+        arrived.store(arrivals, Relaxed);
+        let completion = sender.poll();
+        assert_eq!(sender.posted(), posted);
+        sender.idle(Duration::ZERO);
+        assert!(completion.is_none());
+    }
+    assert!(sender.poll().is_some());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::{
     SettingsError, StreamSettings,
 };
 use crate::backend::udp::ZeroCopy;
+use crate::backend::verbs::CompletionMode;
 
 pub(super) const SECTION: Section<Settings> = Section {
     name: "backend",
@@ -139,7 +140,7 @@ impl Default for BackendSettings {
             device: None,
             qp: None,
             completion: CompletionKind::default(),
-            spin_us: 100,
+            spin_us: CompletionMode::SPIN.as_micros() as u32,
             zerocopy: ZeroCopy::default(),
             reconnect: 0,
             pcap: None,
@@ -225,8 +226,7 @@ impl BackendSettings {
                 Err(SettingsError::conflict(QP, TO, hint))
             }
             (QueuePairKind::Ud, None) => {
-                let hint = "datagrams go to queues: give GID/QPN/QKEY, as `doorbell recv --backend verbs \
-                            --qp ud` prints it";
+                let hint = "datagrams go to queues: give GID/QPN/QKEY, as `doorbell recv` prints it for one";
                 Err(SettingsError::conflict(QP, TO, hint))
             }
             (QueuePairKind::Ud, Some(_)) => {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::number;
 use crate::backend::verbs::QueueAddress;
 
 /// The part of `GID/QPN[/QKEY[/LID]]` after the GID. Numbers are decimal, or hexadecimal after `0x`.
@@ -19,7 +20,7 @@ impl FromStr for Queue {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split('/');
         let mut next = |default: Option<u32>| match (parts.next(), default) {
-            (Some(text), _) => number(text),
+            (Some(text), _) => number(text).and_then(|it| it.try_into().ok()),
             (None, default) => default,
         };
         let number = next(None)
@@ -35,13 +36,6 @@ impl FromStr for Queue {
             Some(_) => Err("write GID/QPN, GID/QPN/QKEY or GID/QPN/QKEY/LID"),
         }
     }
-}
-
-fn number(text: &str) -> Option<u32> {
-    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
-    // from_str_radix takes a sign.
-    let plain = digits.chars().all(|digit| digit.is_digit(radix));
-    u32::from_str_radix(digits, radix).ok().filter(|_| plain)
 }
 
 impl fmt::Display for Queue {

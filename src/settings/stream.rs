@@ -1,13 +1,13 @@
 //! Where the stream goes and what its packets look like.
 
-use std::net::IpAddr;
-
 use super::keys::{
     CNT_START, CNT_STEP, DST_MAC, FLAVOUR, MTU, PACKET_SIZE, SOURCE_PORT, TO, TTL, VLAN,
 };
 use super::{Endpoint, Host, Key, PacketSize, Row, Section, Settings, SettingsError, Span};
 use crate::plan::{self, MAX_PACKET_SIZE, Order};
-use crate::wire::{Flavour, MIN_PACKET_SIZE, MacAddress, Vlan};
+use crate::wire::{
+    EtherType, Flavour, MIN_PACKET_SIZE, MacAddress, Vlan, ip_udp_header_len, max_payload_len,
+};
 
 pub(super) const SECTION: Section<Settings> = Section {
     name: "stream",
@@ -178,12 +178,6 @@ impl StreamSettings {
         self.to.iter().flat_map(Endpoint::expand)
     }
 
-    /// The time to live of packets to `address`: the given one, else 1 for multicast and 64 for
-    /// unicast, which are Linux's defaults (`ip(7)`).
-    pub(crate) fn ttl_to(&self, address: IpAddr) -> u8 {
-        self.ttl.unwrap_or(if address.is_multicast() { MULTICAST_TTL } else { UNICAST_TTL })
-    }
-
     /// The tag of the frames.
     pub(crate) fn vlan_tag(&self) -> Option<Vlan> {
         self.vlan.and_then(|id| Vlan::new(id, 0).ok())
@@ -248,10 +242,12 @@ impl StreamSettings {
         mtu: u32,
         ipv6: bool,
     ) -> Result<plan::PacketSize, SettingsError> {
-        let (family, headers, longest) = match ipv6 {
-            true => ("IPv6", IPV6_HEADERS, IPV6_LONGEST),
-            false => ("IPv4", IPV4_HEADERS, IPV4_LONGEST),
+        let (family, ethertype) = match ipv6 {
+            true => ("IPv6", EtherType::Ipv6),
+            false => ("IPv4", EtherType::Ipv4),
         };
+        let headers = ip_udp_header_len(ethertype) as u32;
+        let longest = max_payload_len(ethertype) as u32;
         let most = mtu.saturating_sub(headers).min(longest);
         if (most as usize) < MIN_PACKET_SIZE {
             let least = headers as usize + MIN_PACKET_SIZE;
@@ -327,16 +323,6 @@ fn one_family(to: &[Endpoint]) -> Result<(), SettingsError> {
     Err(SettingsError::unusable(TO, format_args!("{v4}, {v6}"), hint))
 }
 
-/// What the kernel gives multicast unless told otherwise: packets stay on the local network.
-const MULTICAST_TTL: u8 = 1;
-/// What the kernel gives unicast unless told otherwise (`net.ipv4.ip_default_ttl`).
-const UNICAST_TTL: u8 = 64;
 /// Less than the 65,536 bytes that spead2's TCP receivers take unless told otherwise (`max_size`), and
 /// no more than a plan has.
 const STREAM_PACKET: usize = 65_520;
-/// IP header without options, and UDP header.
-const IPV4_HEADERS: u32 = 20 + 8;
-const IPV6_HEADERS: u32 = 40 + 8;
-/// The longest UDP payload that the 16-bit length fields of IPv4 (RFC 791) and of UDP (RFC 768) allow.
-const IPV4_LONGEST: u32 = 65_535 - IPV4_HEADERS;
-const IPV6_LONGEST: u32 = 65_535 - 8;

@@ -6,6 +6,7 @@ use super::StreamError;
 use crate::backend::OpenError;
 use crate::pacer::FramePacer;
 use crate::sender::Sender;
+use crate::settings::keys::PACING;
 use crate::settings::{PacingMode, PacingSettings};
 
 /// Has the hardware keep to the rate if it can and may, else the sender. Returns which.
@@ -21,7 +22,9 @@ pub(super) fn pace(
         return Err(StreamError::Open(OpenError::new(
             "pace by hardware",
             sender.caps().name,
-            "it does not keep to this rate; see `doorbell devices`, or use --pacing software",
+            format!(
+                "it does not keep to this rate; see `doorbell devices`, or set {PACING} to software"
+            ),
         )));
     }
     sender.set_min_sleep(pacing.min_sleep());

@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::plan::{HeapSpec, Order, PacketSize, Plan, PlanError};
 use crate::region::Layout;
 use crate::sender::Stop;
+use crate::sender::admission::Admission;
 use crate::settings::{DescriptorPlacement, LayoutKind, Settings, SettingsError, keys};
 use crate::wire::{Flavour, StreamControl};
 
@@ -26,6 +27,7 @@ pub struct StreamPlan {
     layout: Layout,
     pub(super) plans: Plans,
     pub(super) wrap: Option<Wrap>,
+    pub(super) admissions: Vec<Box<dyn Admission>>,
     pub(super) stop: Option<Stop>,
     pub(super) ended: Option<Stop>,
 }
@@ -80,6 +82,7 @@ impl StreamPlan {
             layout,
             plans,
             wrap: None,
+            admissions: Vec::new(),
             stop: None,
             ended: None,
         })
@@ -150,10 +153,17 @@ impl StreamPlan {
         u32::try_from(packets).unwrap_or(u32::MAX)
     }
 
-    /// Has a backend wrapped once it is open: to count what goes, to hold it back, to inject faults.
+    /// Has a backend wrapped once it is open: to count what goes, to inject faults.
     #[must_use]
     pub fn wrap(self, wrap: impl FnOnce(Box<dyn Backend>) -> Box<dyn Backend> + 'static) -> Self {
         Self { wrap: Some(Box::new(wrap)), ..self }
+    }
+
+    /// Has the stream hand no packet over that this does not admit.
+    #[must_use]
+    pub fn admit_by(mut self, admission: impl Admission + 'static) -> Self {
+        self.admissions.push(Box::new(admission));
+        self
     }
 
     /// Has the stream end when `stop` is raised, rather than by a [`Stop`] of its own.

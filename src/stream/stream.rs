@@ -13,11 +13,11 @@ use super::ledger::{Figures, Ledger};
 use super::pacing::{FrameClock, pace};
 use super::plan::StreamPlan;
 use super::report::Report;
-use crate::backend::backlog::Backlog;
 use crate::backend::{OpenError, SendError};
 use crate::pacer::{Counted, Rate};
 use crate::plan::Plan;
 use crate::region::{Batch, Layout};
+use crate::sender::admission::SocketRoom;
 use crate::sender::{
     Completion, DRAIN, Job, Next, Pipeline, PipelineOptions, Reason, Rejected, Sender, Stop,
     Substreams, pin,
@@ -101,13 +101,14 @@ impl Stream {
             None => Stop::new().map_err(|error| thread("make an eventfd", error))?,
         };
         let mut backend = plan.transport().open(plan.packets(), plan.layout())?;
-        if plan.settings.pacing.hold_back {
-            backend = Box::new(Backlog::open(backend, plan.destinations())?);
-        }
         if let Some(wrap) = plan.wrap.take() {
             backend = wrap(backend);
         }
         let mut sender = Sender::new(backend);
+        if plan.settings.pacing.hold_back && plan.transport().overruns_receivers() {
+            sender.admit_by(Box::new(SocketRoom::open(plan.destinations())?));
+        }
+        plan.admissions.drain(..).for_each(|admission| sender.admit_by(admission));
         let cnts = plan.settings.senders.cnts(&plan.settings.stream);
         sender.number_heaps(cnts.0, cnts.1);
         let pacing = pace(&mut sender, &plan.settings.pacing)?;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::StreamError;
 use crate::backend::interface::Interface;
-use crate::backend::pcap::{Pcap, PcapConfig};
-use crate::backend::tcp::{Tcp, TcpConfig};
+use crate::backend::pcap::{self, Pcap, PcapConfig};
+use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
-use crate::backend::verbs::{CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
+use crate::backend::verbs::{self, CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
 use crate::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
 use crate::plan::{PacketSize, Plan, RunLimits, runs};
 use crate::region::Layout;
@@ -89,11 +89,17 @@ impl Transport {
     /// The name of the backend.
     pub fn backend(&self) -> &'static str {
         match &self.way {
-            Way::Udp(_) => "udp",
-            Way::Tcp(_) => "tcp",
-            Way::Verbs(_) => "verbs",
-            Way::Pcap(..) => "pcap",
+            Way::Udp(_) => udp::NAME,
+            Way::Tcp(_) => tcp::NAME,
+            Way::Verbs(_) => verbs::NAME,
+            Way::Pcap(..) => pcap::NAME,
         }
+    }
+
+    /// Whether receivers lose what they have no room for. Over TCP they make the sender wait, and a file takes
+    /// all.
+    pub(super) fn overruns_receivers(&self) -> bool {
+        matches!(self.way, Way::Udp(_) | Way::Verbs(_))
     }
 
     /// The RDMA device and its port, if it leads through one.
@@ -141,12 +147,11 @@ impl Transport {
 
     /// How many packets each message to the kernel holds, in a whole batch.
     pub fn messages(&self, plan: &Plan, layout: Layout) -> Vec<usize> {
-        let segments = match self.way {
-            Way::Udp(_) => SEGMENTS,
+        let limits = match &self.way {
+            Way::Udp(config) => config.limits(),
             Way::Tcp(_) => return calls(plan, layout),
-            Way::Verbs(_) | Way::Pcap(..) => 1,
+            Way::Verbs(_) | Way::Pcap(..) => RunLimits { segments: 1, bytes: MAX_UDP_PAYLOAD },
         };
-        let limits = RunLimits { segments, bytes: MAX_UDP_PAYLOAD };
         runs(plan.packets(), limits).map(|run| run.packets.len()).collect()
     }
 
@@ -162,7 +167,7 @@ impl Transport {
     /// Calls that a batch of so many packets, in so many messages, takes.
     pub fn doorbells(&self, packets: usize, messages: usize, layout: Layout) -> usize {
         match &self.way {
-            Way::Udp(_) => messages.div_ceil(MESSAGES_PER_CALL),
+            Way::Udp(_) => messages.div_ceil(udp::MESSAGES_PER_CALL),
             Way::Tcp(_) => messages,
             // A device that cannot be asked says so when it is opened.
             Way::Verbs(config) => Verbs::depth(config, pieces(layout))
@@ -234,7 +239,9 @@ impl Request<'_> {
     fn pcap(&self) -> PcapConfig {
         let (stream, first) = (&self.settings.stream, self.destinations[0].ip());
         let mut pcap = PcapConfig::to(self.destinations.to_vec());
-        pcap.ttl = stream.ttl_to(first);
+        if let Some(ttl) = stream.ttl {
+            pcap.ttl = ttl;
+        }
         if let Some(mac) = stream.dst_mac {
             pcap.destination_mac = mac;
         }
@@ -262,7 +269,3 @@ fn calls(plan: &Plan, layout: Layout) -> Vec<usize> {
 }
 
 const ETHERNET_MTU: u32 = 1500;
-/// What every kernel with UDP segmentation offload takes in one message.
-const SEGMENTS: u32 = 64;
-/// UIO_MAXIOV, which bounds sendmmsg(2) too.
-const MESSAGES_PER_CALL: usize = 1024;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use super::ip::{ip_header_len, max_payload_len};
 use super::{MacAddress, Vlan, checksum::Checksum, ethernet, ethernet::EtherType, ipv4, ipv6, udp};
 
 /// Everything before the SPEAD bytes: stamped in front of a packet by whoever puts frames, not
@@ -248,23 +249,6 @@ pub(crate) enum EmitError {
         /// Bytes the header takes.
         needed: usize,
     },
-}
-
-const fn ip_header_len(ethertype: EtherType) -> usize {
-    match ethertype {
-        EtherType::Ipv4 => ipv4::HEADER_LEN,
-        EtherType::Ipv6 => ipv6::HEADER_LEN,
-    }
-}
-
-/// The most bytes a datagram carries: the length in the IPv4 header counts that header, the one in the
-/// IPv6 header does not.
-const fn max_payload_len(ethertype: EtherType) -> usize {
-    let headers = match ethertype {
-        EtherType::Ipv4 => ipv4::HEADER_LEN + udp::HEADER_LEN,
-        EtherType::Ipv6 => udp::HEADER_LEN,
-    };
-    u16::MAX as usize - headers
 }
 
 #[cfg(test)]

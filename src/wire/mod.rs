@@ -9,6 +9,7 @@ mod descriptor;
 mod dtype;
 mod ethernet;
 mod frame;
+mod ip;
 mod ipv4;
 mod ipv6;
 pub mod item;
@@ -22,6 +23,7 @@ pub use descriptor::{Descriptor, DescriptorError, Field, NumpyHeader};
 pub use dtype::canonical_dtype;
 pub(crate) use ethernet::EtherType;
 pub use frame::{Endpoints, FrameHeader, MixedFamilies};
+pub(crate) use ip::{default_ttl, ip_udp_header_len, max_payload_len};
 pub use mac_address::{MacAddress, MacAddressError};
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{

@@ -17,6 +17,7 @@ use super::sink::Sink;
 use super::variant::Variant;
 use crate::args::{BenchArguments, BenchBackend};
 use crate::exit::Failure;
+use crate::source::DEFAULT_ITEM;
 
 /// What is to be measured.
 pub struct Sweep {
@@ -141,7 +142,7 @@ impl Sweep {
 
 /// A batch of heaps as those of the default stream: a timestamp and samples.
 fn plan(heap_bytes: usize, limit: usize) -> Result<Arc<Plan>, PlanError> {
-    let heap = HeapSpec::new().immediate(TIMESTAMP, 0).payload(SAMPLES_ITEM, heap_bytes);
+    let heap = HeapSpec::new().immediate(TIMESTAMP, 0).payload(DEFAULT_ITEM, heap_bytes);
     let heaps = (BATCH_BYTES / heap_bytes.max(1)).max(1);
     let size = PacketSize::Uniform { limit };
     Ok(Arc::new(Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, heaps).build()?))
@@ -161,6 +162,5 @@ fn bytes(sizes: &[Size]) -> Vec<usize> {
 const BACKENDS: [BenchBackend; 2] = [BenchBackend::Udp, BenchBackend::Verbs];
 /// What fits an IPv4 packet of 1500 bytes, and one of 9000.
 const PACKET_LIMITS: [usize; 2] = [1472, 8972];
-const SAMPLES_ITEM: u64 = 0x3300;
 /// As `send` has it.
 const BATCH_BYTES: usize = 512 << 10;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{ArrayType, ElementType, InvalidValue};
+use crate::source::DEFAULT_ITEM;
+use doorbell::settings;
 use doorbell::wire::{Descriptor, Flavour, NumpyHeader, item};
 
 /// An item as it is written: `[ID=]NAME:TYPE[DIMS]`, such as `adc_x:i8[4096]` or
@@ -123,7 +125,7 @@ impl FromStr for ItemSpec {
             .ok_or_else(|| invalid("write [ID=]NAME:TYPE[DIMS], such as adc_x:i8[4096]"))?;
         let (id, name) = match name.split_once('=') {
             Some((id, name)) => {
-                let id = parse_id(id)
+                let id = settings::number(id)
                     .ok_or_else(|| invalid("before `=` goes a number, the item's id: 0x3400=w"))?;
                 (Some(id), name)
             }
@@ -137,13 +139,6 @@ impl FromStr for ItemSpec {
         }
         let array = array.parse().map_err(|error: InvalidValue| error.within(text, "an item"))?;
         Ok(Self { id, name: name.to_owned(), array })
-    }
-}
-
-fn parse_id(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
     }
 }
 
@@ -163,7 +158,7 @@ impl fmt::Display for Item {
 }
 
 /// Where ids that are not given start: the tutorial's `adc_samples`.
-pub(super) const FIRST_ID: u64 = 0x3300;
+pub(super) const FIRST_ID: u64 = DEFAULT_ITEM;
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,12 @@
 //! Network interfaces, as `doorbell devices` shows them.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::IpAddr;
 use std::path::Path;
 
 use doorbell::backend::interface::Interface;
+use doorbell::backend::udp::max_segments_through;
 use doorbell::backend::verbs::device::RdmaDevice;
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use serde::Serialize;
 
 /// A network interface.
@@ -45,7 +43,7 @@ impl NetworkInterface {
             state: state(&read(&directory, "operstate"), &read(&directory, "flags")),
             speed_gbps: speed(&read(&directory, "speed")),
             driver,
-            gso_segments: gso_segments(interface.index),
+            gso_segments: max_segments_through(interface),
             rdma_device: behind.map(|(device, _)| device.name.clone()),
             rdma_port: behind.map(|(_, port)| port.number),
         }
@@ -83,39 +81,8 @@ fn speed(text: &str) -> Option<f64> {
     (speed > 0.0 && speed < f64::from(u32::MAX)).then_some(speed / 1000.0)
 }
 
-/// Has an interface send messages of so many packets, each of one byte, that get no further than
-/// that: to all hosts of the link, of which this is one, with a time to live of 0, which must not
-/// leave the host (ip_mc_output() in Linux's net/ipv4/ip_output.c).
-fn gso_segments(index: u32) -> Option<u32> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.set_multicast_ttl_v4(0).ok()?;
-    socket.set_multicast_loop_v4(false).ok()?;
-    let through = libc::in_pktinfo {
-        ipi_ifindex: index as i32,
-        ipi_spec_dst: libc::in_addr { s_addr: 0 },
-        ipi_addr: libc::in_addr { s_addr: 0 },
-    };
-    let to = SockaddrIn::new(224, 0, 0, 1, DISCARD);
-    for segments in [MAX_SEGMENTS, USUAL_SEGMENTS] {
-        let bytes = [std::io::IoSlice::new(&[0; MAX_SEGMENTS][..segments])];
-        let control =
-            [ControlMessage::Ipv4PacketInfo(&through), ControlMessage::UdpGsoSegments(&1)];
-        match sendmsg(socket.as_raw_fd(), &bytes, &control, MsgFlags::MSG_DONTWAIT, Some(&to)) {
-            Ok(_) => return Some(segments as u32),
-            Err(Errno::EINVAL | Errno::EIO | Errno::EOPNOTSUPP) => {}
-            Err(_) => return None,
-        }
-    }
-    Some(1)
-}
-
 /// netdevice(7)
 const IFF_UP: u32 = 1;
-/// RFC 863
-const DISCARD: u16 = 9;
-/// UDP_MAX_SEGMENTS of Linux's include/linux/udp.h since 6.10, and before.
-const MAX_SEGMENTS: usize = 128;
-const USUAL_SEGMENTS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -141,12 +108,5 @@ mod tests {
         ] {
             assert_eq!(state(operstate, flags), shown);
         }
-    }
-
-    #[test]
-    fn loopback_segments_and_no_interface_does_not() {
-        let loopback = Interface::find("lo").unwrap();
-        assert!([Some(64), Some(128)].contains(&gso_segments(loopback.index)));
-        assert_eq!(gso_segments(i32::MAX as u32), None);
     }
 }

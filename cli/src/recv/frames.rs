@@ -1,6 +1,7 @@
 //! The item whose frames are wanted.
 
 use doorbell::receive::{Catalogue, Content, Frame, Heap};
+use doorbell::settings;
 
 /// Picks frames out of heaps.
 pub struct Frames {
@@ -82,7 +83,7 @@ impl Frames {
         if let Some(wanted) = &self.item {
             return match catalogue.named(wanted) {
                 Some(described) => Some(described.descriptor.id),
-                None => identifier(wanted),
+                None => settings::number(wanted),
             };
         }
         if self.found.is_none() {
@@ -95,14 +96,6 @@ impl Frames {
             self.found = largest.map(|(id, _)| *id);
         }
         self.found
-    }
-}
-
-/// An identifier as people write it: 13056 or 0x3300.
-fn identifier(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
     }
 }
 

@@ -13,7 +13,7 @@ pub enum ResolveError {
     /// The destination is a link-local address, and there may be several links.
     #[error(
         "{destination} is a link-local address, which says nothing of the link: name the interface \
-         with --interface"
+         to send from"
     )]
     NeedsInterface {
         /// The destination.
@@ -28,7 +28,7 @@ pub enum ResolveError {
     /// The interface is not Ethernet: a loopback, a tunnel.
     #[error(
         "{interface} is not an Ethernet interface (link layer: {link_layer}), so it takes no \
-         Ethernet frames: name one that does with --interface, or send with --backend udp"
+         Ethernet frames: name one that does, or send through sockets, by udp"
     )]
     NotEthernet {
         /// The interface's name.
@@ -45,7 +45,7 @@ pub enum ResolveError {
     /// The kernel knows no way to the destination, or refuses it.
     #[error(
         "no route to {destination}{}: {source}; see `ip route get {destination}`, and add a route \
-         or name the interface with --interface",
+         or name the interface to send from",
         through(.interface)
     )]
     NoRoute {
@@ -58,8 +58,8 @@ pub enum ResolveError {
     },
     /// The destination is this machine.
     #[error(
-        "{destination} is an address of this machine, to which no frame leaves it: send with \
-         --backend udp"
+        "{destination} is an address of this machine, to which no frame leaves it; sockets reach it, \
+         by udp"
     )]
     Local {
         /// The destination.
@@ -87,7 +87,7 @@ pub enum ResolveError {
     #[error(
         "no hardware address is known for {next_hop} on {interface}, the next hop to {destination}, \
          and none was learnt within {limit:?}: see `ip neigh show {next_hop} dev {interface}`, check \
-         that the receiver is up and on this network, or give the address with --dst-mac"
+         that the receiver is up and on this network, or give the address that frames are to go to"
     )]
     NoNeighbour {
         /// The destination.
@@ -102,7 +102,7 @@ pub enum ResolveError {
     /// The datagram that makes the kernel look for the next hop could not be sent.
     #[error(
         "cannot make the kernel look for {next_hop} on {interface}: {source}; see `ip neigh show \
-         {next_hop} dev {interface}`, or give its hardware address with --dst-mac"
+         {next_hop} dev {interface}`, or give its hardware address"
     )]
     Solicit {
         /// The next hop.

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use error::ResolveError;
 
+use super::interface::is_link_local;
 use crate::wire::MacAddress;
 use entry::Entry;
 use link::Link;
@@ -160,10 +161,7 @@ impl Way {
 /// [RFC 4007, section 6](https://www.rfc-editor.org/rfc/rfc4007#section-6). The kernel would take
 /// any.
 fn needs_interface(destination: IpAddr) -> bool {
-    match destination {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(it) => it.is_unicast_link_local() || it.segments()[0] & 0xff0f == 0xff02,
-    }
+    destination.is_ipv6() && is_link_local(destination)
 }
 
 /// A neighbour on the same link answers well within a millisecond.

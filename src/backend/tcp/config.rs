@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
-use crate::backend::udp::{self, ZeroCopy};
+use crate::backend::socket::{self, ZeroCopy};
 
 /// Where a TCP backend sends to, and how.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl TcpConfig {
             set("set the send buffer", socket.set_send_buffer_size(bytes))?;
         }
         if self.zero_copy != ZeroCopy::Off {
-            let result = udp::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1);
+            let result = socket::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1);
             // TCP has it since Linux 4.14, which is older than what else is needed.
             set("send without copying", result)?;
         }
@@ -103,7 +103,7 @@ impl TcpConfig {
     /// What to bind to, if there is a wish.
     fn source(&self, destination: SocketAddr) -> Result<Option<SocketAddr>, OpenError> {
         if let Some(interface) = &self.interface {
-            return udp::source_address(interface, self.source_port, &[destination]);
+            return socket::source_address(interface, self.source_port, &[destination]);
         }
         let any = match destination {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -12,10 +12,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
+use super::NAME;
 use super::config::TcpConfig;
-use super::pieces::{MAX_PIECES, Pieces};
-use crate::backend::udp::{
-    ErrorQueue, Notice, ZeroCopy, ZeroCopySends, abort_connection, send_pieces, unacknowledged,
+use super::pieces::Pieces;
+use crate::backend::socket::{
+    ErrorQueue, MAX_PER_CALL, Notice, ZeroCopy, ZeroCopySends, abort_connection, send_pieces,
+    unacknowledged,
 };
 use crate::backend::wait::Wait;
 use crate::backend::{Counters, Done, OpenError, SendError};
@@ -203,7 +205,7 @@ impl Connection {
         let begun = self.begun.map_or(0, |(.., bytes)| bytes);
         // Without room for the pieces of all packets, the kernel is told that more follow.
         let packed = layout == Layout::Packed;
-        let last = if packed { end } else { end.min(*next + MAX_PIECES as u32 / 2) };
+        let last = if packed { end } else { end.min(*next + MAX_PER_CALL as u32 / 2) };
         let len = |packet: u32| plan.packets()[packet as usize].len();
         let bytes = (*next..last).map(len).sum::<usize>() - begun;
 
@@ -284,8 +286,9 @@ impl Connection {
         let State::Open = self.state else { return };
         let bytes = self.unacknowledged();
         shared.counters.unacknowledged += bytes;
-        let error =
-            SendError::ConnectionLost { destination: self.destination, errno: errno as i32 };
+        let reason = io::Error::from(errno);
+        let lost = format!("the connection to {} is lost: {reason}", self.destination);
+        let error = SendError::backend(NAME, lost);
         tracing::warn!("{error}; {bytes} bytes before that were not acknowledged");
         let now = Instant::now();
         self.state = State::Lost(now, error, Attempt::Due(now));

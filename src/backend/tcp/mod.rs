@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub use self::config::TcpConfig;
 use self::connection::{Blocked, Connection, Shared};
-use self::pieces::MAX_PIECES;
-use super::udp::{self, ErrorQueue};
+pub use super::socket::ZeroCopy;
+use super::socket::{self, ErrorQueue, MAX_PER_CALL};
 use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::pacer::Rate;
@@ -50,7 +50,7 @@ impl Tcp {
     /// interface has no address of that family; if the source port is taken; if nobody listens at a
     /// destination, or it does not answer within ten seconds.
     pub fn open(config: &TcpConfig) -> Result<Self, OpenError> {
-        let destinations = udp::destinations(&config.destinations, config.interface.as_ref())?;
+        let destinations = socket::destinations(&config.destinations, config.interface.as_ref())?;
         if let Some(group) = destinations.iter().find(|it| it.ip().is_multicast()) {
             let source = "TCP has no multicast: name the receivers one by one";
             return Err(OpenError::new("connect to", group, source));
@@ -70,7 +70,7 @@ impl Tcp {
 
     /// Packets that one call takes at most.
     pub fn packets_per_call(layout: Layout) -> usize {
-        if layout == Layout::Packed { usize::MAX } else { MAX_PIECES / 2 }
+        if layout == Layout::Packed { usize::MAX } else { MAX_PER_CALL / 2 }
     }
 }
 
@@ -86,12 +86,12 @@ unsafe impl Backend for Tcp {
             overhead: 0,
             message_bytes: u32::MAX,
             flows: self.connections.len() as u32,
-            ..Caps::new("tcp")
+            ..Caps::new(NAME)
         }
     }
 
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", "tcp", source));
+        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
         let (flows, connections) = (region.plan().flows() as usize, self.connections.len());
         if flows > connections {
             return error(format!(
@@ -201,5 +201,7 @@ impl fmt::Debug for Tcp {
     }
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "tcp";
 /// The packets are of no batch that was registered, or do not follow what was sent in part.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };

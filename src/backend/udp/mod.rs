@@ -4,12 +4,11 @@
 //! Runs of equal packets are messages of one `iovec` and one control message, all built when a region
 //! is registered; a post hands a part of that array over. See `docs/gso.md` for why.
 
+mod messages;
+mod segmentation;
 mod socket;
-mod suspension;
-mod sys;
 #[cfg(test)]
 mod tests;
-mod zero_copy;
 
 use std::fmt;
 use std::mem;
@@ -22,19 +21,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
+use self::messages::{Messages, Singles};
+pub use self::segmentation::{max_segments, max_segments_through};
+use self::socket::Socket;
 pub use self::socket::{UdpConfig, route_mtu};
-pub(super) use self::socket::{destinations, source_address};
-pub(super) use self::sys::{
-    ErrorQueue, Notice, abort_connection, interface_mtu, send_pieces, set_option, unacknowledged,
-};
-pub use self::zero_copy::ZeroCopy;
-pub(super) use self::zero_copy::ZeroCopySends;
-
-use self::socket::{Socket, probe_segments};
-use self::suspension::Suspension;
-use self::sys::{Messages, Singles};
+pub use super::socket::ZeroCopy;
+use super::socket::{MAX_PER_CALL, Suspension};
 use super::wait::Wait;
-use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
+use super::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::pacer::Rate;
 use crate::plan::RunLimits;
 use crate::region::{Batch, InFlight, Region, Slot};
@@ -100,7 +94,7 @@ impl Udp {
     pub fn open(config: &UdpConfig) -> Result<Self, OpenError> {
         let socket = Socket::open(config)?;
         Ok(Self {
-            limits: RunLimits { segments: probe_segments(), bytes: MAX_UDP_PAYLOAD },
+            limits: config.limits(),
             names: socket.names().into(),
             socket,
             messages: Vec::new(),
@@ -129,12 +123,12 @@ unsafe impl Backend for Udp {
             message_bytes: self.limits.bytes,
             flows: self.socket.destinations().len() as u32,
             overhead: FrameHeader::len_for(EtherType::of(self.socket.destinations()[0].ip()), None),
-            ..Caps::new("udp")
+            ..Caps::new(NAME)
         }
     }
 
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", "udp", source));
+        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
         let flows = self.socket.destinations().len();
         if region.plan().flows() as usize > flows {
             return error(format!(
@@ -441,6 +435,10 @@ fn refuses_segmentation(errno: Errno) -> bool {
     )
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "udp";
+/// Messages that one call hands over, at most.
+pub const MESSAGES_PER_CALL: usize = MAX_PER_CALL;
 /// Until it is said what is waited for.
 const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 const CALL: &str = "sendmmsg";

@@ -1,17 +1,21 @@
 //! The socket: where it sends to, from where, and what it has been told.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
-use super::sys::{self, ErrorQueue, Notice};
-use super::zero_copy::{ZeroCopy, ZeroCopySends};
-use crate::backend::interface::{Interface, is_link_local};
-use crate::backend::{Done, OpenError};
+use super::messages::send_unsendable;
+use super::segmentation::max_segments;
+use crate::backend::interface::Interface;
+use crate::backend::socket::{
+    self as shared, ErrorQueue, Notice, ZeroCopy, ZeroCopySends, destinations, source_address,
+};
+use crate::backend::{Done, MAX_UDP_PAYLOAD, OpenError};
+use crate::plan::RunLimits;
 
 /// Where a UDP backend sends to, and how.
 #[derive(Clone, Debug)]
@@ -43,6 +47,13 @@ impl UdpConfig {
             send_buffer: SEND_BUFFER,
             zero_copy: ZeroCopy::Auto,
         }
+    }
+}
+
+impl UdpConfig {
+    /// How messages are cut: they hold what the kernel takes.
+    pub fn limits(&self) -> RunLimits {
+        RunLimits { segments: max_segments(), bytes: MAX_UDP_PAYLOAD }
     }
 }
 
@@ -82,12 +93,12 @@ impl Socket {
             match destinations[0] {
                 SocketAddr::V4(_) => {
                     let discover = (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO);
-                    sys::set_option(fd, libc::IPPROTO_IP, discover.0, discover.1)
+                    shared::set_option(fd, libc::IPPROTO_IP, discover.0, discover.1)
                         .and_then(|()| Ok(setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?))
                 }
                 SocketAddr::V6(_) => {
                     let discover = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO);
-                    sys::set_option(fd, libc::IPPROTO_IPV6, discover.0, discover.1)
+                    shared::set_option(fd, libc::IPPROTO_IPV6, discover.0, discover.1)
                         .and_then(|()| Ok(setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?))
                 }
             },
@@ -97,7 +108,7 @@ impl Socket {
         }
         let mut zero_copy = ZeroCopySends::new(config.zero_copy);
         if config.zero_copy != ZeroCopy::Off
-            && let Err(error) = sys::set_option(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)
+            && let Err(error) = shared::set_option(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1)
         {
             // UDP has it since Linux 5.0.
             if config.zero_copy == ZeroCopy::On {
@@ -193,7 +204,7 @@ impl Socket {
             1 => None,
             _ => Some(self.destinations[0].into()),
         };
-        let answer = sys::send_unsendable(self.socket.as_fd(), name.as_ref());
+        let answer = send_unsendable(self.socket.as_fd(), name.as_ref());
         if answer != Errno::EINVAL {
             return Err(answer);
         }
@@ -234,79 +245,12 @@ fn smallest_mtu(config: &UdpConfig, destinations: &[SocketAddr]) -> Result<u32, 
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
         };
-        let mtu = sys::option(socket.as_fd(), level, name).map_err(|source| {
+        let mtu = shared::option(socket.as_fd(), level, name).map_err(|source| {
             OpenError::new("find the MTU of the route to", destination, source)
         })?;
         smallest = smallest.min(mtu as u32);
     }
     Ok(smallest)
-}
-
-/// Packets that the kernel takes in one message: UDP_MAX_SEGMENTS of Linux's `include/linux/udp.h`,
-/// which it does not tell. So a socket sends itself a message of as many over loopback.
-pub(super) fn probe_segments() -> u32 {
-    let probe = || -> io::Result<u32> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(socket.local_addr()?)?;
-        let takes = |segments: u32| {
-            let bytes = [io::IoSlice::new(&[0; MAX_SEGMENTS as usize][..segments as usize])];
-            let control = [ControlMessage::UdpGsoSegments(&1)];
-            let flags = MsgFlags::MSG_DONTWAIT;
-            match sendmsg::<SockaddrIn>(socket.as_raw_fd(), &bytes, &control, flags, None) {
-                Ok(_) => Ok(true),
-                Err(Errno::EINVAL | Errno::EIO | Errno::EOPNOTSUPP) => Ok(false),
-                Err(error) => Err(io::Error::from(error)),
-            }
-        };
-        for segments in [MAX_SEGMENTS, USUAL_SEGMENTS] {
-            if takes(segments)? {
-                return Ok(segments);
-            }
-        }
-        Ok(1)
-    };
-    probe().unwrap_or_else(|error| {
-        tracing::debug!("cannot probe segmentation offload on loopback: {error}");
-        USUAL_SEGMENTS
-    })
-}
-
-/// What is asked for, once it is known that it can be.
-pub(in crate::backend) fn destinations(
-    asked: &[SocketAddr],
-    interface: Option<&Interface>,
-) -> Result<Vec<SocketAddr>, OpenError> {
-    let error = |device: &dyn ToString, source: String| {
-        Err(OpenError::new("find the destinations", device.to_string(), source))
-    };
-    let Some(first) = asked.first() else {
-        return error(&"none given", "at least one HOST:PORT is needed".into());
-    };
-    let index = interface.map_or(0, |interface| interface.index);
-    let mut destinations = Vec::with_capacity(asked.len());
-    for destination in asked {
-        if destination.port() == 0 {
-            return error(destination, "port 0 cannot be sent to: name one from 1 to 65535".into());
-        }
-        destinations.push(match (destination.ip().to_canonical(), destination) {
-            // Such an address has a meaning only together with an interface.
-            (IpAddr::V6(ip), SocketAddr::V6(v6)) if is_link_local(ip.into()) => {
-                let scope = if v6.scope_id() == 0 { index } else { v6.scope_id() };
-                SocketAddrV6::new(ip, v6.port(), v6.flowinfo(), scope).into()
-            }
-            (IpAddr::V6(_), _) => *destination,
-            // IPv4, perhaps in the guise of IPv6: RFC 4291, 2.5.5.2.
-            (ip, _) => SocketAddr::new(ip, destination.port()),
-        });
-    }
-    let is_ipv4 = destinations[0].is_ipv4();
-    match destinations.iter().position(|it| it.is_ipv4() != is_ipv4) {
-        Some(other) => error(
-            &format!("{first}, {}", asked[other]),
-            "IPv4 and IPv6 do not mix: all destinations must be of one family".into(),
-        ),
-        None => Ok(destinations),
-    }
 }
 
 /// A socket for these destinations, at least one, that is not connected yet.
@@ -331,7 +275,7 @@ fn bind(
     let mut source = SocketAddr::new(any, port);
     if let Some(interface) = &config.interface {
         if is_ipv4 {
-            sys::set_multicast_interface(socket.as_fd(), interface.index)
+            shared::set_multicast_interface(socket.as_fd(), interface.index)
         } else {
             socket.set_multicast_if_v6(interface.index)
         }
@@ -344,28 +288,6 @@ fn bind(
     Ok(socket)
 }
 
-/// Where packets come from that leave through an interface; `None` leaves that to the kernel.
-pub(in crate::backend) fn source_address(
-    interface: &Interface,
-    port: u16,
-    destinations: &[SocketAddr],
-) -> Result<Option<SocketAddr>, OpenError> {
-    let unicast = destinations.iter().find(|destination| !destination.ip().is_multicast());
-    match interface.source_address(unicast.unwrap_or(&destinations[0]).ip()) {
-        Some(IpAddr::V6(ip)) if is_link_local(ip.into()) => {
-            Ok(Some(SocketAddrV6::new(ip, port, 0, interface.index).into()))
-        }
-        Some(ip) => Ok(Some(SocketAddr::new(ip, port))),
-        // Multicast finds its way without.
-        None if unicast.is_none() => Ok(None),
-        None => {
-            let family = if destinations[0].is_ipv4() { "IPv4" } else { "IPv6" };
-            let source = format!("it has no {family} address to send from");
-            Err(OpenError::new("choose the interface", interface, source))
-        }
-    }
-}
-
 fn connect(socket: &RawSocket, destination: SocketAddr) -> Result<(), OpenError> {
     socket
         .connect(&destination.into())
@@ -376,7 +298,3 @@ fn connect(socket: &RawSocket, destination: SocketAddr) -> Result<(), OpenError>
 const SEND_BUFFER: usize = 4 << 20;
 /// Enough to see what is wrong, and a bound.
 const MAX_LOGGED: usize = 64;
-/// Since 2024, and what the arrays are made for.
-const MAX_SEGMENTS: u32 = 128;
-/// Since Linux 4.18, where segmentation offload began.
-const USUAL_SEGMENTS: u32 = 64;

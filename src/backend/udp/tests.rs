@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use super::*;
 use crate::backend::interface::Interface;
+use crate::backend::socket::set_option;
 use crate::plan::{HeapSpec, Order, PacketSize, Plan};
 use crate::region::{Batch, Layout, Memory};
 use crate::wire::{Flavour, Packet};
@@ -126,7 +127,7 @@ fn a_refused_message_goes_packet_by_packet_and_segmentation_is_tried_again() {
         let mut udp = open(&vec![receiver.address(); destinations]);
         // Segments need checksums: udp_send_skb() answers EINVAL to a socket that sends none.
         let no_check =
-            |udp: &Udp, on| sys::set_option(udp.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, on);
+            |udp: &Udp, on| set_option(udp.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, on);
         no_check(&udp, 1).unwrap();
         let plan = plan(&[(8192, 8)], 1472);
         let packets = plan.packets().len() as u32;

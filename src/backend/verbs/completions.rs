@@ -5,6 +5,7 @@ use std::time::Instant;
 use ibverbs_dl as sys;
 
 use super::context::AsyncEvent;
+use super::error::Failure;
 use super::registered::identify;
 use super::{COMPLETIONS, Health, Posted, RESTARTS, STALL, Verbs, failed};
 use crate::backend::{Done, SendError};
@@ -34,7 +35,7 @@ impl Verbs {
     /// posted before, or reported since the last look, may be lost, even if the link is up again by now.
     pub(super) fn check_link(&mut self) -> Result<(), SendError> {
         if self.presence.has_ended(self.last_progress) {
-            return Err(SendError::DeviceGone);
+            return Err(Failure::DeviceGone.into());
         }
         while let Some(event) = self.context.async_event() {
             match event {
@@ -46,16 +47,17 @@ impl Verbs {
                     tracing::warn!("the link of {} is up again", self.config.device);
                     self.link_is_up = true;
                 }
-                AsyncEvent::DeviceGone => return Err(SendError::DeviceGone),
+                AsyncEvent::DeviceGone => return Err(Failure::DeviceGone.into()),
                 AsyncEvent::Other(event) => {
                     tracing::debug!(event, "asynchronous event");
                     continue;
                 }
             }
+            let down = SendError::from(Failure::LinkDown);
             let doubts = self.posted.iter_mut().map(|posted| &mut posted.doubt);
             let errors = self.done.iter_mut().map(|done| &mut done.error);
             for error in doubts.chain(errors) {
-                error.get_or_insert(SendError::LinkDown);
+                error.get_or_insert_with(|| down.clone());
             }
         }
         Ok(())
@@ -119,10 +121,11 @@ impl Verbs {
             }
             return;
         }
-        let error = Some(match self.health {
-            Health::GivingUp => SendError::Stalled,
-            Health::Sending | Health::Draining => SendError::Device { status },
-        });
+        let failure = match self.health {
+            Health::GivingUp => Failure::Stalled,
+            Health::Sending | Health::Draining => Failure::Status(status),
+        };
+        let error = Some(failure.into());
         Done { slot: packet.slot, packets: packet.packets, error }.join(&mut self.done);
     }
 
@@ -159,7 +162,7 @@ impl Verbs {
         tracing::error!("the device sent nothing for {STALL:?}; what is queued is given up");
         self.last_progress = Instant::now();
         match self.health {
-            Health::GivingUp => Err(SendError::Stalled),
+            Health::GivingUp => Err(Failure::Stalled.into()),
             Health::Sending | Health::Draining => {
                 self.health = Health::GivingUp;
                 self.pair.stop().map_err(failed("ibv_modify_qp"))

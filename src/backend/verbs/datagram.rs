@@ -14,7 +14,7 @@ use super::queue_address::QueueAddress;
 use super::resolve::{VerbsRequest, locate};
 use super::{Flows, VerbsConfig};
 use crate::backend::OpenError;
-use crate::backend::interface::Interface;
+use crate::backend::interface::{Interface, is_link_local};
 use crate::backend::neighbour::Path;
 use crate::wire::MacAddress;
 
@@ -84,7 +84,7 @@ impl VerbsRequest {
 fn route(to: IpAddr) -> Result<Interface, OpenError> {
     // The device asks for the neighbour by itself.
     let path = Path::with_destination_mac(to, None, MacAddress([0; 6])).map_err(|source| {
-        let name = format!("{source}; or name the --device to send from");
+        let name = format!("{source}; or name the device to send from");
         OpenError::new("find the way", to, name)
     })?;
     Interface::find(&path.interface_name)
@@ -125,17 +125,13 @@ impl Link {
     /// The address to send from to `destination`: `wanted`, or of the same family and, where there
     /// is a choice, the same scope.
     pub(super) fn source(&self, destination: IpAddr, wanted: Option<IpAddr>) -> Option<Gid> {
-        let link_local = |ip: IpAddr| match ip {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.segments()[0] & 0xff0f == 0xff02,
-        };
         let family = |gid: &&Gid| {
             self.layer == LinkLayer::InfiniBand
                 || gid.address.to_canonical().is_ipv4() == destination.is_ipv4()
         };
         self.gids.iter().filter(family).copied().min_by_key(|gid| {
             let ip = gid.address.to_canonical();
-            let other_scope = link_local(ip) != link_local(destination);
+            let other_scope = is_link_local(ip) != is_link_local(destination);
             (wanted.is_some_and(|wanted| wanted != ip), other_scope, !gid.routable, gid.index)
         })
     }

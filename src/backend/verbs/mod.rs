@@ -35,8 +35,7 @@ use self::context::Context;
 pub use self::context::DeviceCaps;
 use self::datagram::AddressHandle;
 pub use self::datagram::Datagrams;
-use self::error::explain;
-pub(super) use self::error::status_name;
+use self::error::{Failure, explain};
 use self::presence::Presence;
 use self::queue::{QueueKind, QueuePair};
 pub use self::queue_address::QueueAddress;
@@ -152,7 +151,7 @@ impl Verbs {
             message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: depth,
             flows: config.flows.len() as u32,
-            ..Caps::new("verbs")
+            ..Caps::new(NAME)
         };
         Ok(Self {
             pair,
@@ -240,7 +239,7 @@ impl Verbs {
         if taken > 0 {
             self.counters.messages += u64::from(taken);
             self.counters.packets += u64::from(taken);
-            let doubt = (!self.link_is_up).then_some(SendError::LinkDown);
+            let doubt = (!self.link_is_up).then(|| Failure::LinkDown.into());
             self.posted.push_back(Posted { packets: start..start + taken, doubt, ..post });
         }
         taken
@@ -306,7 +305,7 @@ unsafe impl Backend for Verbs {
         if !self.link_is_up {
             let posted = packets.len() as u32;
             self.is_short = false;
-            Done { slot, packets, error: Some(SendError::LinkDown) }.join(&mut self.done);
+            Done { slot, packets, error: Some(Failure::LinkDown.into()) }.join(&mut self.done);
             return Ok(posted);
         }
         if self.posted.is_empty() {
@@ -382,6 +381,8 @@ fn failed(call: &'static str) -> impl Fn(io::Error) -> SendError {
     move |error| SendError::Os { call, errno: error.raw_os_error().unwrap_or(0) }
 }
 
+/// As in `--backend`.
+pub(crate) const NAME: &str = "verbs";
 /// Completions taken off the queue at once.
 const COMPLETIONS: usize = 16;
 /// Posts rarely come back in more parts.

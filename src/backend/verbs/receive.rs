@@ -2,26 +2,26 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ibverbs_dl as sys;
-use socket2::{InterfaceIndexOrAddress, SockRef};
 
 use super::context::{AsyncEvent, Context};
 use super::datagram::Link;
 use super::device::{LinkLayer, RdmaDevice};
-use super::error::explain;
-use super::failed;
+use super::error::{Failure, explain};
 use super::memory::MemoryRegion;
 use super::presence::Presence;
 use super::queue::{QueueKind, QueuePair};
 use super::queue_address::QueueAddress;
 use super::resolve::locate;
+use super::{NAME, failed};
 use crate::backend::interface::Interface;
+use crate::backend::socket::join;
 use crate::backend::wait::Wait;
 use crate::backend::{OpenError, SendError};
 use crate::region::Memory;
@@ -83,7 +83,7 @@ impl DatagramReceiver {
     /// If there is no such device, its link is down, or memory cannot be registered; the error says
     /// which.
     pub fn open(request: &DatagramRequest) -> Result<Self, OpenError> {
-        let name = request.device.as_deref().unwrap_or("verbs");
+        let name = request.device.as_deref().unwrap_or(NAME);
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", name, source))?;
         let interface = request.interface.as_ref();
@@ -191,7 +191,7 @@ impl DatagramReceiver {
         mut take: impl FnMut(&[u8]),
     ) -> Result<usize, SendError> {
         if self.presence.has_ended(Instant::now()) {
-            return Err(SendError::DeviceGone);
+            return Err(Failure::DeviceGone.into());
         }
         let found = self.collect(&mut take)?;
         if found > 0 || patience.is_zero() {
@@ -221,7 +221,7 @@ impl DatagramReceiver {
             *used = index;
             if completion.status != sys::ibv_wc_status::IBV_WC_SUCCESS {
                 self.check_device()?;
-                return Err(SendError::Device { status: completion.status });
+                return Err(Failure::Status(completion.status).into());
             }
             // Room for the header of the route, whether there was one or not (ibv_post_recv(3)).
             let len = (completion.byte_len as usize).min(self.stride);
@@ -255,7 +255,7 @@ impl DatagramReceiver {
     fn check_device(&self) -> Result<(), SendError> {
         while let Some(event) = self.context.async_event() {
             match event {
-                AsyncEvent::DeviceGone => return Err(SendError::DeviceGone),
+                AsyncEvent::DeviceGone => return Err(Failure::DeviceGone.into()),
                 AsyncEvent::PortDown => tracing::error!("the link of {} is down", self.device),
                 AsyncEvent::PortUp => tracing::warn!("the link of {} is up again", self.device),
                 AsyncEvent::Other(event) => tracing::debug!(event, "asynchronous event"),
@@ -282,27 +282,12 @@ impl Joined {
         interface: Option<&Interface>,
         key: u32,
     ) -> io::Result<Self> {
-        let index = interface.map_or(0, |interface| interface.index);
-        let gid = match group {
-            IpAddr::V4(group) => group.to_ipv6_mapped(),
-            IpAddr::V6(group) => group,
+        let (gid, any) = match group {
+            IpAddr::V4(group) => (group.to_ipv6_mapped(), Ipv4Addr::UNSPECIFIED.into()),
+            IpAddr::V6(group) => (group, Ipv6Addr::UNSPECIFIED.into()),
         };
-        let socket = match group {
-            IpAddr::V4(group) => {
-                let interface = match index {
-                    0 => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
-                    index => InterfaceIndexOrAddress::Index(index),
-                };
-                let socket = UdpSocket::bind("0.0.0.0:0")?;
-                SockRef::from(&socket).join_multicast_v4_n(&group, &interface)?;
-                socket
-            }
-            IpAddr::V6(group) => {
-                let socket = UdpSocket::bind("[::]:0")?;
-                socket.join_multicast_v6(&group, index)?;
-                socket
-            }
-        };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        join(&socket, group, interface)?;
         pair.attach(gid, 0)?;
         let group = QueueAddress { gid, number: QueueAddress::MULTICAST, key, lid: 0 };
         Ok(Self { group, _socket: socket })

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::device::{PortState, RdmaDevice, RdmaPort};
-use super::{CompletionMode, Flows, QueueAddress, VerbsConfig};
+use super::{CompletionMode, Flows, NAME, QueueAddress, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;
-use crate::wire::{Endpoints, FrameHeader, MacAddress, Vlan};
+use crate::wire::{Endpoints, FrameHeader, MacAddress, Vlan, default_ttl};
 
 /// Where to send by verbs, in the terms of IP.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl VerbsRequest {
             vlan: None,
             source_port: None,
             ttl: None,
-            completion: CompletionMode::Event { spin: SPIN },
+            completion: CompletionMode::default(),
             limit: ANSWER,
         }
     }
@@ -61,11 +61,11 @@ impl VerbsRequest {
     pub fn resolve(&self) -> Result<VerbsConfig, OpenError> {
         if let Some(to) = self.destinations.iter().find(|to| to.ip().is_loopback()) {
             let here =
-                "no frame to a loopback address leaves this machine: send with --backend udp";
+                "no frame to a loopback address leaves this machine; sockets reach it, by udp";
             return Err(OpenError::new("find the way", to, here));
         }
         // Before the way, since neighbours take their time to answer.
-        let device = self.device.as_deref().unwrap_or("verbs");
+        let device = self.device.as_deref().unwrap_or(NAME);
         let devices = RdmaDevice::all()
             .map_err(|source| OpenError::new("look for RDMA devices", device, source))?;
         if !self.queues.is_empty() {
@@ -85,18 +85,16 @@ impl VerbsRequest {
             let source = self.interface.as_ref().and_then(|it| it.source_address(to.ip()));
             let port = self.source_port.unwrap_or(self.destinations[0].port());
             let source = SocketAddr::new(source.unwrap_or(path.source), port);
-            let multicast = to.ip().is_multicast();
             headers.push(FrameHeader {
                 source_mac: path.source_mac,
                 destination_mac: path.destination_mac,
                 vlan: self.vlan,
                 endpoints: Endpoints::new(source, to)
                     .map_err(|source| OpenError::new("build frames", to, source))?,
-                ttl: self.ttl.unwrap_or(if multicast { MULTICAST_TTL } else { UNICAST_TTL }),
+                ttl: self.ttl.unwrap_or_else(|| default_ttl(to.ip())),
             });
         }
-        let name =
-            through.ok_or_else(|| OpenError::new("find a route", "verbs", "nowhere to go"))?;
+        let name = through.ok_or_else(|| OpenError::new("find a route", NAME, "nowhere to go"))?;
         let interface = Interface::find(&name)?;
         let (device, port) = locate(&devices, self.device.as_deref(), Some(&interface))?;
         Ok(VerbsConfig {
@@ -130,7 +128,7 @@ pub(super) fn locate(
     let Some(name) = device else {
         let Some(interface) = interface else {
             let [device] = devices else {
-                let several = "there are several: name the --device or the --interface";
+                let several = "there are several: name the device or the interface";
                 return Err(OpenError::new("find the RDMA device", known(), several));
             };
             let port = device.ports.iter().find(|port| port.state == PortState::Active);
@@ -155,8 +153,4 @@ pub(super) fn locate(
 
 /// As long as the kernel asks a neighbour by itself: three times, a second apart.
 const ANSWER: Duration = Duration::from_secs(3);
-/// A few batches at 100 Gb/s, and less than it costs to sleep and be woken up.
-const SPIN: Duration = Duration::from_micros(100);
-const MULTICAST_TTL: u8 = 1;
-const UNICAST_TTL: u8 = 64;
 const FIRST_PORT: u8 = 1;

@@ -161,7 +161,7 @@ fn plan(heaps: usize, heap_len: usize, order: Order, flows: u32) -> Arc<Plan> {
     Arc::new(plan.build().unwrap())
 }
 
-const ERRORS: [Option<SendError>; 3] = [None, Some(SendError::Injected), Some(SendError::LinkDown)];
+const ERRORS: [Option<SendError>; 3] = [None, Some(SendError::Injected), Some(SendError::Closed)];
 const HEAPS: usize = 65_536;
 const DESTINATION: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 7148);

@@ -138,7 +138,7 @@ fn what_cannot_be_reached_is_named() {
 
 #[test]
 fn without_loopback_there_is_still_an_answer() {
-    in_namespace(&[], || assert_eq!(probe_segments(), 64));
+    in_namespace(&[], || assert_eq!(max_segments(), 64));
 }
 
 /// Runs a test on a thread with a network of its own, set up by some commands.

@@ -11,22 +11,22 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 /// A conversation with the kernel about UDP sockets.
-pub(super) struct Diagnosis {
+pub(crate) struct Diagnosis {
     socket: OwnedFd,
     sequence: u32,
 }
 
 /// What a socket has to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SocketBacklog {
+pub(crate) struct SocketBacklog {
     /// Memory that it takes.
-    pub(super) bytes: u32,
+    pub(crate) bytes: u32,
     /// How much it may take.
-    pub(super) capacity: u32,
+    pub(crate) capacity: u32,
 }
 
 impl Diagnosis {
-    pub(super) fn open() -> Result<Self, Errno> {
+    pub(crate) fn open() -> Result<Self, Errno> {
         let (family, flags) = (AddressFamily::Netlink, SockFlag::SOCK_CLOEXEC);
         let socket = socket(family, SockType::Raw, flags, SockProtocol::NetlinkSockDiag)?;
         // Port 0 is the kernel; nobody else is listened to.
@@ -36,7 +36,7 @@ impl Diagnosis {
     }
 
     /// What the socket has that packets to `to` go to; `None` if there is no such socket.
-    pub(super) fn backlog(&mut self, to: SocketAddr) -> Result<Option<SocketBacklog>, Errno> {
+    pub(crate) fn backlog(&mut self, to: SocketAddr) -> Result<Option<SocketBacklog>, Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         send(self.socket.as_raw_fd(), &request(to, self.sequence), MsgFlags::empty())?;
         let mut reply = [0; REPLY_BYTES];

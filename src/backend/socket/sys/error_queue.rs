@@ -34,10 +34,13 @@ impl ErrorQueue {
     pub(in crate::backend) const ENTRIES: usize = 16;
 
     pub(in crate::backend) fn new() -> Self {
-        Self {
-            headers: Pinned::zeroed(Self::ENTRIES),
-            reports: Pinned::zeroed(Self::ENTRIES),
-            names: Pinned::zeroed(Self::ENTRIES),
+        // SAFETY: structures of integers and pointers.
+        unsafe {
+            Self {
+                headers: Pinned::zeroed(Self::ENTRIES),
+                reports: Pinned::zeroed(Self::ENTRIES),
+                names: Pinned::zeroed(Self::ENTRIES),
+            }
         }
     }
 

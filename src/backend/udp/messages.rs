@@ -1,4 +1,5 @@
 //! Message arrays for `sendmmsg(2)`, built once.
+#![allow(unsafe_code, reason = "message arrays hold pointers, and the calls that read them are C")]
 
 use std::ffi::{c_int, c_uint};
 use std::mem;
@@ -12,13 +13,13 @@ use libc::{cmsghdr, iovec, mmsghdr};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
-use super::super::zero_copy::ZeroCopy;
-use super::Pinned;
+use crate::backend::socket::{MAX_PER_CALL, Pinned, ZeroCopy};
+use crate::page::PAGE;
 use crate::plan::{Order, Run, RunLimits, runs};
 use crate::region::{InFlight, Layout, Pages, Region};
 
 /// The messages of one batch: an array that is built once, and then handed to the kernel as it is.
-pub(in super::super) struct Messages {
+pub(super) struct Messages {
     /// All iovecs point into it or its sources, which it keeps alive.
     region: Arc<Region>,
     batch: u32,
@@ -39,19 +40,19 @@ pub(in super::super) struct Messages {
 
 /// What a call took.
 #[derive(Debug)]
-pub(in super::super) struct Sent {
+pub(super) struct Sent {
     /// Messages.
-    pub(in super::super) messages: u32,
+    pub(super) messages: u32,
     /// The packet after the last.
-    pub(in super::super) end: u32,
+    pub(super) end: u32,
     /// Whether it took fewer messages than it was offered: then something was wrong with the next.
-    pub(in super::super) short: bool,
+    pub(super) short: bool,
 }
 
 impl Messages {
     /// Builds the messages of a batch. `destinations` has one for each flow, or is empty if the
     /// socket is connected.
-    pub(in super::super) fn new(
+    pub(super) fn new(
         region: &Arc<Region>,
         batch: u32,
         limits: RunLimits,
@@ -72,10 +73,14 @@ impl Messages {
             Layout::Split => (2 * plan.packets().len(), 0),
             Layout::Attached => (2 * plan.packets().len(), plan.heaps() as usize),
         };
+        // SAFETY: structures of integers and pointers, all three.
+        let (headers, iovecs, controls) = unsafe {
+            (Pinned::zeroed(runs.len()), Pinned::zeroed(iovecs), Pinned::zeroed(runs.len()))
+        };
         let mut messages = Self {
-            headers: Pinned::zeroed(runs.len()),
-            iovecs: Pinned::zeroed(iovecs),
-            controls: Pinned::zeroed(runs.len()),
+            headers,
+            iovecs,
+            controls,
             sources: vec![ptr::null(); sources],
             region: region.clone(),
             batch,
@@ -129,7 +134,7 @@ impl Messages {
     }
 
     /// Points the iovecs of those heaps of a range that were attached anew to where they are now.
-    pub(in super::super) fn follow(&mut self, batch: &InFlight, packets: &Range<u32>) {
+    pub(super) fn follow(&mut self, batch: &InFlight, packets: &Range<u32>) {
         if self.sources.is_empty() || packets.is_empty() {
             return;
         }
@@ -153,7 +158,7 @@ impl Messages {
     }
 
     /// The part of a range, not empty, that is in the message of its first packet.
-    pub(in super::super) fn message_at(&self, packets: &Range<u32>) -> Range<u32> {
+    pub(super) fn message_at(&self, packets: &Range<u32>) -> Range<u32> {
         let run = &self.runs[self.index(packets.start)];
         packets.start..packets.end.min(run.packets.end)
     }
@@ -164,7 +169,7 @@ impl Messages {
 
     /// Bytes of a message that carries packets of this range, not empty, on average; `None` if it
     /// must be copied.
-    pub(in super::super) fn zero_copy_bytes(&self, packets: &Range<u32>) -> Option<u32> {
+    pub(super) fn zero_copy_bytes(&self, packets: &Range<u32>) -> Option<u32> {
         let segment = self.runs[self.index(packets.start)].segment;
         let count = packets.end - packets.start;
         self.zero_copies.then(|| self.mean_bytes.min(segment.saturating_mul(count)))
@@ -174,13 +179,13 @@ impl Messages {
     ///
     /// With `zero_copy`, that is the number of messages it may be, at least one, which the kernel
     /// reads until it says otherwise.
-    pub(in super::super) fn send(
+    pub(super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         packets: Range<u32>,
         zero_copy: Option<u32>,
     ) -> Outcome {
-        let most = zero_copy.map_or(MAX_MESSAGES, |most| MAX_MESSAGES.min(most as usize));
+        let most = zero_copy.map_or(MAX_PER_CALL, |most| MAX_PER_CALL.min(most as usize));
         let first = self.index(packets.start);
         let last = self.index(packets.end - 1).min(first + most - 1);
         for message in [first, last] {
@@ -215,24 +220,27 @@ unsafe impl Send for Messages {}
 
 /// Messages of one packet each, filled in when needed: for packets whose own message the kernel did
 /// not segment.
-pub(in super::super) struct Singles {
+pub(super) struct Singles {
     headers: Pinned<mmsghdr>,
     iovecs: Pinned<iovec>,
 }
 
 impl Singles {
-    pub(in super::super) fn new() -> Self {
-        Self { headers: Pinned::zeroed(MAX_MESSAGES), iovecs: Pinned::zeroed(MAX_MESSAGES) }
+    pub(super) fn new() -> Self {
+        // SAFETY: structures of integers and pointers, both.
+        unsafe {
+            Self { headers: Pinned::zeroed(MAX_PER_CALL), iovecs: Pinned::zeroed(MAX_PER_CALL) }
+        }
     }
 
     /// Hands a range of packets, not empty, over packet by packet in one call. Does not block.
-    pub(in super::super) fn send(
+    pub(super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         of: &Messages,
         packets: Range<u32>,
     ) -> Outcome {
-        let count = MAX_MESSAGES.min((packets.end - packets.start) as usize);
+        let count = MAX_PER_CALL.min((packets.end - packets.start) as usize);
         for (message, packet) in (packets.start..packets.end).take(count).enumerate() {
             let planned = &of.region.plan().packets()[packet as usize];
             let (iovecs, pieces) = match of.region.layout() {
@@ -256,7 +264,7 @@ impl Singles {
 unsafe impl Send for Singles {}
 
 /// What was sent, at least one message, or why the first was not.
-pub(in super::super) type Outcome = Result<Sent, Errno>;
+pub(super) type Outcome = Result<Sent, Errno>;
 
 /// Sends messages, and says how many; at least one.
 fn send(
@@ -294,7 +302,7 @@ fn header(destinations: &[SockAddr], flow: u32, iovecs: *mut iovec, pieces: usiz
 ///
 /// `udp_send_skb()` of Linux's `net/ipv4/udp.c` finds that out when the message is made, and counted:
 /// nothing is ever sent.
-pub(in super::super) fn send_unsendable(socket: BorrowedFd<'_>, name: Option<&SockAddr>) -> Errno {
+pub(super) fn send_unsendable(socket: BorrowedFd<'_>, name: Option<&SockAddr>) -> Errno {
     let mut piece = piece(UNSENDABLE.as_ptr(), UNSENDABLE.len());
     let destinations = name.map_or(&[][..], slice::from_ref);
     let mut header = header(destinations, 0, &raw mut piece, 1).msg_hdr;
@@ -328,7 +336,7 @@ fn pinnable(region: &Region, batch: u32, run: Run) -> impl Iterator<Item = Run> 
     let page = match region.memory().pages() {
         Pages::Anonymous(size) | Pages::Huge(size) => size,
         // Those that are transparent may be split under memory pressure.
-        Pages::Transparent(_) | Pages::File => SMALLEST_PAGE,
+        Pages::Transparent(_) | Pages::File => PAGE,
     };
     let touched = move |start: *const u8, len: usize| (start.addr() % page + len).div_ceil(page);
     let cost = move |packet: u32| {
@@ -340,7 +348,7 @@ fn pinnable(region: &Region, batch: u32, run: Run) -> impl Iterator<Item = Run> 
             Layout::Packed => 0,
             Layout::Split => header + touched(payload, planned.payload_len),
             // Wherever it will be.
-            Layout::Attached => header + 1 + planned.payload_len.div_ceil(SMALLEST_PAGE),
+            Layout::Attached => header + 1 + planned.payload_len.div_ceil(PAGE),
         }
     };
     let mut next = run.packets.start;
@@ -393,12 +401,9 @@ impl Control {
 const _: () = assert!(size_of::<Control>().is_multiple_of(align_of::<cmsghdr>()));
 const _: () = assert!(mem::offset_of!(Control, segment) == size_of::<cmsghdr>());
 
-/// Messages that `sendmmsg(2)` takes in a call: UIO_MAXIOV.
-const MAX_MESSAGES: usize = 1024;
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT;
 /// MAX_SKB_FRAGS, unless the kernel was made for more.
 const MAX_FRAGMENTS: usize = 17;
-const SMALLEST_PAGE: usize = 4096;
 /// Measured: see `docs/gso.md`.
 const LONG_PAYLOAD: usize = 8000;
 /// More segments of a byte than any kernel takes.

@@ -6,7 +6,7 @@
 /// The kernel refuses for reasons that pass, such as a device that is being reconfigured, a tunnel
 /// on the route or IPsec, so a refusal is never taken for good.
 #[derive(Debug)]
-pub(super) struct Suspension {
+pub(in crate::backend) struct Suspension {
     /// Posts that still go without.
     suspended: u32,
     /// Posts that the next refusal suspends it for.
@@ -14,27 +14,27 @@ pub(super) struct Suspension {
 }
 
 impl Suspension {
-    pub(super) fn new() -> Self {
+    pub(in crate::backend) fn new() -> Self {
         Self { suspended: 0, next: FIRST_SUSPENSION }
     }
 
     /// A post begins.
-    pub(super) fn post_begins(&mut self) {
+    pub(in crate::backend) fn post_begins(&mut self) {
         self.suspended = self.suspended.saturating_sub(1);
     }
 
-    pub(super) fn is_suspended(&self) -> bool {
+    pub(in crate::backend) fn is_suspended(&self) -> bool {
         self.suspended > 0
     }
 
     /// The kernel refused, and took the same without.
-    pub(super) fn refused(&mut self) {
+    pub(in crate::backend) fn refused(&mut self) {
         self.suspended = self.next;
         self.next = (self.next * 2).min(LONGEST_SUSPENSION);
     }
 
     /// The kernel did it.
-    pub(super) fn accepted(&mut self) {
+    pub(in crate::backend) fn accepted(&mut self) {
         self.next = FIRST_SUSPENSION;
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::backend) fn set_option(
 }
 
 /// Reads a socket option.
-pub(in super::super) fn option(
+pub(in crate::backend) fn option(
     socket: BorrowedFd<'_>,
     level: c_int,
     name: c_int,
@@ -36,7 +36,7 @@ pub(in super::super) fn option(
 }
 
 /// Chooses the interface that IPv4 multicast leaves through, by its index: ip(7).
-pub(in super::super) fn set_multicast_interface(
+pub(in crate::backend) fn set_multicast_interface(
     socket: BorrowedFd<'_>,
     index: u32,
 ) -> io::Result<()> {

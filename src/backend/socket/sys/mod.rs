@@ -1,8 +1,10 @@
 //! What Linux is told, and tells, through raw pointers.
-#![allow(unsafe_code, reason = "message arrays hold pointers, and the calls that read them are C")]
+#![allow(
+    unsafe_code,
+    reason = "arrays for C calls hold pointers, and socket options are C structures"
+)]
 
 mod error_queue;
-mod messages;
 mod options;
 mod pieces;
 
@@ -11,27 +13,29 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 pub(in crate::backend) use self::error_queue::{ErrorQueue, Notice};
-pub(super) use self::messages::{Messages, Singles, send_unsendable};
 pub(in crate::backend) use self::options::{
-    abort_connection, interface_mtu, set_option, unacknowledged,
+    abort_connection, interface_mtu, option, set_multicast_interface, set_option, unacknowledged,
 };
-pub(super) use self::options::{option, set_multicast_interface};
 pub(in crate::backend) use self::pieces::send_pieces;
 
 /// An array that stays where it is. It is held by a raw pointer, since a `Box` that is moved
 /// asserts that nothing else points into it.
-struct Pinned<T>(NonNull<[T]>);
+pub(in crate::backend) struct Pinned<T>(NonNull<[T]>);
 
 impl<T> Pinned<T> {
-    /// An array of zeros: for plain C structures.
-    fn zeroed(len: usize) -> Self {
-        // SAFETY: private to these files, where `T` is made of integers and pointers.
+    /// An array of zeros.
+    ///
+    /// # Safety
+    ///
+    /// `T` is a C structure that may be all zeros: it is made of integers and raw pointers.
+    pub(in crate::backend) unsafe fn zeroed(len: usize) -> Self {
+        // SAFETY: the caller says that zeros are a `T`.
         let array: Box<[T]> = (0..len).map(|_| unsafe { mem::zeroed() }).collect();
         Self(NonNull::from(Box::leak(array)))
     }
 
     /// The start of a part of the array.
-    fn at(&self, range: Range<usize>) -> *mut T {
+    pub(in crate::backend) fn at(&self, range: Range<usize>) -> *mut T {
         assert!(
             range.start <= range.end && range.end <= self.0.len(),
             "{range:?} is out of bounds"
@@ -39,7 +43,7 @@ impl<T> Pinned<T> {
         self.0.cast::<T>().as_ptr().wrapping_add(range.start)
     }
 
-    fn set(&mut self, index: usize, value: T) {
+    pub(in crate::backend) fn set(&mut self, index: usize, value: T) {
         // SAFETY: in bounds, and `&mut self` makes it the only access.
         unsafe { self.at(index..index + 1).write(value) }
     }
