@@ -84,14 +84,14 @@ def waits(growth: Counter[str]) -> tuple[float, int]:
     return parked, slept
 
 
-def test_a_batch_over_tcp_is_one_sendmsg(doorbell: Doorbell, strace: str, tmp_path: Path) -> None:
+def test_a_batch_over_tcp_is_one_call(doorbell: Doorbell, strace: str, tmp_path: Path) -> None:
     few = tcp_calls(doorbell, strace, tmp_path, batches=BATCHES)
     many = tcp_calls(doorbell, strace, tmp_path, batches=2 * BATCHES)
     growth = Counter({name: many[name] - few[name] for name in many})
     # Where there is no room in the send buffer, a call ends early, one asks in vain, and another goes on after
     # a wait.
     _, slept = waits(growth)
-    assert BATCHES - SLACK <= growth.pop("sendmsg") <= BATCHES + 2 * SLACK + 3 * max(0, slept)
+    assert BATCHES - SLACK <= growth.pop("sendto") <= BATCHES + 2 * SLACK + 3 * max(0, slept)
     assert {name: more for name, more in growth.items() if more > SLACK} == {}
 
 

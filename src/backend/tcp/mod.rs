@@ -1,7 +1,8 @@
 //! TCP: packets back to back in a stream of bytes, which is how spead2's TCP receiver takes them. A
 //! receiver that is slow slows the sender, and nothing is lost on the way.
 //!
-//! One `sendmsg(2)` hands over all packets of a post that go to one destination. See `docs/tcp.md`.
+//! One `send(2)`, or `sendmsg(2)` where headers and payload lie apart, hands over all packets of a post that
+//! go to one destination. See `docs/tcp.md`.
 
 mod config;
 mod connection;
