@@ -4,14 +4,15 @@
 //! Runs of equal packets are messages of one `iovec` and one control message, all built when a region
 //! is registered; a post hands a part of that array over. See `docs/gso.md` for why.
 
+mod config;
 mod messages;
+mod post;
 mod segmentation;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
+pub use self::config::*;
 use self::messages::{Messages, Singles};
+use self::post::Post;
 pub use self::segmentation::{max_segments, max_segments_through};
 use self::socket::Socket;
-pub use self::socket::{UdpConfig, route_mtu};
+pub use self::socket::route_mtu;
 pub use super::socket::ZeroCopy;
 use super::socket::{MAX_PER_CALL, Suspension};
 use super::wait::Wait;
@@ -150,160 +153,18 @@ unsafe impl Backend for Udp {
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
         let slot = batch.slot();
-        let plan = batch.region().plan();
-        let Self { socket, segmentation, singles, counters, .. } = self;
-        let Some(messages) = find(&mut self.messages, slot) else { return Err(UNKNOWN) };
-        if packets.end as usize > plan.packets().len() {
+        let Some(at) = find(&self.messages, slot) else { return Err(UNKNOWN) };
+        if packets.end as usize > batch.region().plan().packets().len() {
             return Err(UNKNOWN);
         }
-        messages.follow(batch, &packets);
-        segmentation.post_begins();
-        socket.zero_copy.post_begins();
-        self.blocked = None;
+        of(&mut self.messages, at).follow(batch, &packets);
+        self.segmentation.post_begins();
+        self.socket.zero_copy.post_begins();
         self.notifications = Notifications::Posted;
-        let mut next = packets.start;
-        // The packets of a message that the kernel would not segment.
-        let mut refused = next..next;
-        // The end of what is copied because it could not go otherwise.
-        let mut copied = next;
-        let mut pinning_failed = false;
-        let mut explained = 0;
-        let mut short = false;
-        while next < packets.end {
-            let one_by_one = segmentation.is_suspended() || refused.contains(&next);
-            let zero_copy = match messages.zero_copy_bytes(&(next..packets.end)) {
-                Some(bytes) if !one_by_one && next >= copied => socket.zero_copy.messages(bytes),
-                _ => None,
-            };
-            if zero_copy.is_some() {
-                if zero_copy == Some(0) {
-                    socket.read_errors(Errno::UnknownErrno, &mut self.done);
-                    if socket.zero_copy.messages(u32::MAX) == Some(0) {
-                        self.blocked = Some((slot, Blocked::Pinned));
-                        break;
-                    }
-                    continue;
-                }
-                match socket.settle(&mut self.done) {
-                    Ok(()) if socket.zero_copy.mode() == ZeroCopy::Off => continue,
-                    Ok(()) => {}
-                    Err(Errno::EINTR) => continue,
-                    Err(Errno::EAGAIN) => {
-                        self.blocked = Some((slot, Blocked::Socket));
-                        break;
-                    }
-                    // Nothing was to be sent, so that is no device queue.
-                    Err(Errno::ENOBUFS) if socket.zero_copy.outstanding() > 0 => {
-                        socket.zero_copy.is_full();
-                        continue;
-                    }
-                    // The same will be said of the message.
-                    Err(_) => {
-                        copied = messages.message_at(&(next..packets.end)).end;
-                        continue;
-                    }
-                }
-            }
-            let outcome = if segmentation.is_suspended() {
-                singles.send(socket.as_fd(), messages, next..packets.end)
-            } else if one_by_one {
-                singles.send(socket.as_fd(), messages, next..refused.end)
-            } else {
-                let end = if next < copied { copied } else { packets.end };
-                messages.send(socket.as_fd(), next..end, zero_copy)
-            };
-            let errno = match outcome {
-                Ok(sent) => {
-                    let count = sent.end - next;
-                    counters.doorbells += 1;
-                    counters.messages += u64::from(sent.messages);
-                    counters.packets += u64::from(count);
-                    if next == refused.start && one_by_one && !refused.is_empty() {
-                        // It goes without, so that is what was wrong.
-                        counters.segmentation_refused += 1;
-                        segmentation.refused();
-                    } else if sent.messages < count {
-                        segmentation.accepted();
-                    }
-                    if zero_copy.is_some() {
-                        socket.zero_copy.sent(slot, next..sent.end, sent.messages);
-                        if sent.short {
-                            socket.zero_copy.doubt();
-                        }
-                    } else {
-                        Done { slot, packets: next..sent.end, error: None }.join(&mut self.done);
-                        if next < copied && pinning_failed {
-                            socket.zero_copy.refused();
-                        }
-                    }
-                    pinning_failed = false;
-                    next = sent.end;
-                    // What cut the call before short, this one has not met again.
-                    if mem::replace(&mut short, sent.short) {
-                        socket.read_errors(Errno::UnknownErrno, &mut self.done);
-                    }
-                    explained = 0;
-                    self.pause = Duration::ZERO;
-                    self.waited = false;
-                    continue;
-                }
-                Err(errno) => errno,
-            };
-            short = false;
-            if zero_copy.is_some() && !matches!(errno, Errno::EAGAIN | Errno::EINTR) {
-                socket.zero_copy.doubt();
-                let before = socket.zero_copy.outstanding();
-                if explained < MAX_EXPLAINED && socket.read_errors(errno, &mut self.done) {
-                    explained += 1;
-                    continue;
-                }
-                // Where the system pins only so much, or a queue is full, that passes: else the
-                // message goes as others do, or meets the same error once more.
-                if errno == Errno::ENOBUFS && before > 0 {
-                    if socket.zero_copy.outstanding() < before {
-                        continue;
-                    }
-                    self.blocked = Some((slot, Blocked::Pinned));
-                    break;
-                }
-                copied = messages.message_at(&(next..packets.end)).end;
-                pinning_failed = true;
-                continue;
-            }
-            let message =
-                if one_by_one { next..next + 1 } else { messages.message_at(&(next..packets.end)) };
-            let segmented = message.len() > 1;
-            match errno {
-                Errno::EINTR => {}
-                Errno::EAGAIN => {
-                    self.blocked = Some((slot, Blocked::Socket));
-                    break;
-                }
-                // A queue that is shorter than a message never has room for it.
-                Errno::ENOBUFS | Errno::ENOMEM if !segmented || self.pause < LONGEST_PAUSE => {
-                    self.blocked = Some((slot, Blocked::Device));
-                    self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-                    break;
-                }
-                _ if explained < MAX_EXPLAINED && socket.read_errors(errno, &mut self.done) => {
-                    explained += 1;
-                }
-                _ if segmented && refuses_segmentation(errno) => refused = message,
-                _ => {
-                    let planned = &plan.packets()[next as usize];
-                    let error = match errno {
-                        Errno::EMSGSIZE => SendError::TooLarge {
-                            bytes: planned.len(),
-                            mtu: socket.mtu(planned.flow),
-                        },
-                        _ => SendError::Os { call: CALL, errno: errno as i32 },
-                    };
-                    next = message.end;
-                    Done { slot, packets: message, error: Some(error) }.join(&mut self.done);
-                }
-            }
-        }
-        Ok(next.saturating_sub(packets.start))
+        let start = packets.start;
+        let mut post = Post::new(slot, at, batch.region().plan().packets(), packets);
+        self.blocked = self.send_all(&mut post).map(|why| (slot, why));
+        Ok(post.next.saturating_sub(start))
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
@@ -415,24 +276,15 @@ impl fmt::Debug for Udp {
     }
 }
 
-/// The messages of a batch.
-fn find(messages: &mut [(u64, Vec<Messages>)], slot: Slot) -> Option<&mut Messages> {
-    let (_, batches) = messages.iter_mut().find(|(region, _)| *region == slot.region)?;
-    batches.get_mut(slot.batch as usize)
+/// Where the messages of a batch are.
+fn find(messages: &[(u64, Vec<Messages>)], slot: Slot) -> Option<(usize, usize)> {
+    let region = messages.iter().position(|(region, _)| *region == slot.region)?;
+    let batch = slot.batch as usize;
+    (batch < messages[region].1.len()).then_some((region, batch))
 }
 
-/// Whether the kernel may say this of a message because it is to be segmented: see `udp_send_skb()`
-/// in Linux's `net/ipv4/udp.c` and `net/ipv6/udp.c`. Its packets, one by one, show if that is so.
-fn refuses_segmentation(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::EIO
-            | Errno::EINVAL
-            | Errno::EMSGSIZE
-            | Errno::EOPNOTSUPP
-            | Errno::ENOBUFS
-            | Errno::ENOMEM
-    )
+fn of(messages: &mut [(u64, Vec<Messages>)], (region, batch): (usize, usize)) -> &mut Messages {
+    &mut messages[region].1[batch]
 }
 
 /// As in `--backend`.
@@ -441,13 +293,7 @@ pub(crate) const NAME: &str = "udp";
 pub const MESSAGES_PER_CALL: usize = MAX_PER_CALL;
 /// Until it is said what is waited for.
 const LONGEST_SILENCE: Duration = Duration::from_secs(2);
-const CALL: &str = "sendmmsg";
 /// The batch is not of a region that was registered, or has no such packets.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };
-/// Each stands for another packet that was sent before, so this is not reached; but a loop has a
-/// bound.
-const MAX_EXPLAINED: u32 = 64;
-/// What two large packets take at 10 Gbit/s.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
 /// What a queue of a thousand such packets takes: if that does not help, more does not.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
