@@ -45,21 +45,26 @@ use crate::wire::{EtherType, FrameHeader};
 ///
 /// Dropping it takes until the kernel reads no packet any more.
 pub struct Udp {
-    socket: Socket,
+    outlet: Outlet,
     limits: RunLimits,
     names: Arc<[SockAddr]>,
     /// By region, of which there are few, and by batch.
     messages: Vec<(u64, Vec<Messages>)>,
-    singles: Singles,
-    segmentation: Suspension,
     /// Which batch the last post was of, if it was short, and why.
     blocked: Option<(Slot, Blocked)>,
+    notifications: Notifications,
+}
+
+/// What a post goes through, whatever it is of.
+struct Outlet {
+    socket: Socket,
+    singles: Singles,
+    segmentation: Suspension,
     /// How long to wait when the device queue is full; 0 if it is not.
     pause: Duration,
     /// Whether the socket was waited for, and nothing was sent since.
     waited: bool,
     done: Vec<Done>,
-    notifications: Notifications,
     counters: Counters,
 }
 
@@ -99,16 +104,18 @@ impl Udp {
         Ok(Self {
             limits: config.limits(),
             names: socket.names().into(),
-            socket,
+            outlet: Outlet {
+                socket,
+                singles: Singles::new(),
+                segmentation: Suspension::new(),
+                pause: Duration::ZERO,
+                waited: false,
+                done: Vec::new(),
+                counters: Counters::default(),
+            },
             messages: Vec::new(),
-            singles: Singles::new(),
-            segmentation: Suspension::new(),
             blocked: None,
-            pause: Duration::ZERO,
-            waited: false,
-            done: Vec::new(),
             notifications: Notifications::Read,
-            counters: Counters::default(),
         })
     }
 }
@@ -124,15 +131,18 @@ unsafe impl Backend for Udp {
         Caps {
             segments: self.limits.segments,
             message_bytes: self.limits.bytes,
-            flows: self.socket.destinations().len() as u32,
-            overhead: FrameHeader::len_for(EtherType::of(self.socket.destinations()[0].ip()), None),
+            flows: self.outlet.socket.destinations().len() as u32,
+            overhead: FrameHeader::len_for(
+                EtherType::of(self.outlet.socket.destinations()[0].ip()),
+                None,
+            ),
             ..Caps::new(NAME)
         }
     }
 
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
         let error = |source: String| Err(OpenError::new("register a region", NAME, source));
-        let flows = self.socket.destinations().len();
+        let flows = self.outlet.socket.destinations().len();
         if region.plan().flows() as usize > flows {
             return error(format!(
                 "the plan has {} flows, and there are destinations for {flows}",
@@ -142,7 +152,7 @@ unsafe impl Backend for Udp {
         if region.headroom() != 0 {
             return error("packets must have no headroom".into());
         }
-        let zero_copy = self.socket.zero_copy.mode();
+        let zero_copy = self.outlet.socket.zero_copy.mode();
         if self.messages.iter().all(|(id, _)| *id != region.id()) {
             let messages =
                 |batch| Messages::new(region, batch, self.limits, &self.names, zero_copy);
@@ -153,66 +163,66 @@ unsafe impl Backend for Udp {
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
         let slot = batch.slot();
-        let Some(at) = find(&self.messages, slot) else { return Err(UNKNOWN) };
+        let Some(messages) = find(&mut self.messages, slot) else { return Err(UNKNOWN) };
         if packets.end as usize > batch.region().plan().packets().len() {
             return Err(UNKNOWN);
         }
-        of(&mut self.messages, at).follow(batch, &packets);
-        self.segmentation.post_begins();
-        self.socket.zero_copy.post_begins();
+        messages.follow(batch, &packets);
+        self.outlet.segmentation.post_begins();
+        self.outlet.socket.zero_copy.post_begins();
         self.notifications = Notifications::Posted;
         let start = packets.start;
-        let mut post = Post::new(slot, at, batch.region().plan().packets(), packets);
-        self.blocked = self.send_all(&mut post).map(|why| (slot, why));
+        let mut post = Post::new(slot, messages, batch.region().plan().packets(), packets);
+        self.blocked = self.outlet.send_all(&mut post).map(|why| (slot, why));
         Ok(post.next.saturating_sub(start))
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
         if self.notifications == Notifications::Posted {
             self.notifications = Notifications::Glanced;
-        } else if self.socket.zero_copy.outstanding() > 0 {
+        } else if self.outlet.socket.zero_copy.outstanding() > 0 {
             self.notifications = Notifications::Read;
-            self.waited = false;
-            self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
+            self.outlet.waited = false;
+            self.outlet.socket.read_errors(Errno::UnknownErrno, &mut self.outlet.done);
         }
-        done.append(&mut self.done);
+        done.append(&mut self.outlet.done);
         Ok(())
     }
 
     fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
         // A batch that does not go on is not complete, whatever is done of it.
         let is_news = |done: &Done| self.blocked.is_none_or(|(slot, _)| slot != done.slot);
-        if self.done.iter().any(is_news) {
+        if self.outlet.done.iter().any(is_news) {
             wait.not_at_all();
             return Ok(());
         }
-        let outstanding = self.socket.zero_copy.outstanding();
+        let outstanding = self.outlet.socket.zero_copy.outstanding();
         let look = outstanding > 0 && self.notifications != Notifications::Read;
         // What came back by ICMP would have every wait end at once, until it is read.
-        if look || self.waited {
+        if look || self.outlet.waited {
             self.notifications = Notifications::Read;
-            self.waited = false;
-            self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
-            if self.socket.zero_copy.outstanding() < outstanding {
+            self.outlet.waited = false;
+            self.outlet.socket.read_errors(Errno::UnknownErrno, &mut self.outlet.done);
+            if self.outlet.socket.zero_copy.outstanding() < outstanding {
                 wait.not_at_all();
                 return Ok(());
             }
         }
-        self.counters.waits += u64::from(self.blocked.is_some());
+        self.outlet.counters.waits += u64::from(self.blocked.is_some());
         match self.blocked.map(|(_, why)| why) {
             Some(Blocked::Socket) => {
-                wait.descriptor(&self.socket, libc::POLLOUT);
-                self.waited = true;
+                wait.descriptor(&self.outlet.socket, libc::POLLOUT);
+                self.outlet.waited = true;
                 return Ok(());
             }
-            Some(Blocked::Device) => wait.at_most(self.pause),
+            Some(Blocked::Device) => wait.at_most(self.outlet.pause),
             Some(Blocked::Pinned) if outstanding == 0 => wait.not_at_all(),
             Some(Blocked::Pinned) | None => {}
         }
         if outstanding > 0 {
             // Notifications are reported as errors, and those always.
-            wait.descriptor(&self.socket, 0);
-            self.waited = true;
+            wait.descriptor(&self.outlet.socket, 0);
+            self.outlet.waited = true;
         }
         Ok(())
     }
@@ -227,10 +237,10 @@ unsafe impl Backend for Udp {
 
     fn counters(&self) -> Counters {
         Counters {
-            icmp_errors: self.socket.icmp_errors(),
-            uncopied: self.socket.zero_copy.uncopied,
-            copied: self.socket.zero_copy.copied,
-            ..self.counters
+            icmp_errors: self.outlet.socket.icmp_errors(),
+            uncopied: self.outlet.socket.zero_copy.uncopied,
+            copied: self.outlet.socket.zero_copy.copied,
+            ..self.outlet.counters
         }
     }
 }
@@ -241,14 +251,14 @@ impl Drop for Udp {
     /// link that is taken down. Giving the memory back before would send what is written there next.
     fn drop(&mut self) {
         let (mut begin, mut done, mut wait) = (Instant::now(), Vec::new(), Wait::new());
-        while self.socket.zero_copy.outstanding() > 0 {
-            wait.descriptor(&self.socket, 0);
+        while self.outlet.socket.zero_copy.outstanding() > 0 {
+            wait.descriptor(&self.outlet.socket, 0);
             if wait.block(None, Some(LONGEST_SILENCE)).is_err() {
                 thread::sleep(LONGEST_PAUSE);
             }
-            self.socket.read_errors(Errno::UnknownErrno, &mut done);
+            self.outlet.socket.read_errors(Errno::UnknownErrno, &mut done);
             if begin.elapsed() >= LONGEST_SILENCE {
-                let messages = self.socket.zero_copy.outstanding();
+                let messages = self.outlet.socket.zero_copy.outstanding();
                 tracing::warn!("{messages} messages are still queued: is the link up?");
                 begin = Instant::now();
             }
@@ -259,32 +269,27 @@ impl Drop for Udp {
 impl AsFd for Udp {
     /// The socket, for options beyond [`UdpConfig`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.outlet.socket.as_fd()
     }
 }
 
 impl fmt::Debug for Udp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Udp")
-            .field("socket", &self.socket)
+            .field("socket", &self.outlet.socket)
             .field("limits", &self.limits)
             .field("regions", &self.messages.len())
-            .field("segmentation", &self.segmentation)
+            .field("segmentation", &self.outlet.segmentation)
             .field("blocked", &self.blocked)
             .field("counters", &self.counters())
             .finish_non_exhaustive()
     }
 }
 
-/// Where the messages of a batch are.
-fn find(messages: &[(u64, Vec<Messages>)], slot: Slot) -> Option<(usize, usize)> {
-    let region = messages.iter().position(|(region, _)| *region == slot.region)?;
-    let batch = slot.batch as usize;
-    (batch < messages[region].1.len()).then_some((region, batch))
-}
-
-fn of(messages: &mut [(u64, Vec<Messages>)], (region, batch): (usize, usize)) -> &mut Messages {
-    &mut messages[region].1[batch]
+/// The messages of a batch.
+fn find(messages: &mut [(u64, Vec<Messages>)], slot: Slot) -> Option<&mut Messages> {
+    let (_, batches) = messages.iter_mut().find(|(region, _)| *region == slot.region)?;
+    batches.get_mut(slot.batch as usize)
 }
 
 /// As in `--backend`.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::messages::{Outcome, Sent};
-use super::{Blocked, LONGEST_PAUSE, Udp, of};
+use super::messages::{Messages, Outcome, Sent};
+use super::{Blocked, LONGEST_PAUSE, Outlet};
 use crate::backend::socket::ZeroCopy;
 use crate::backend::{Done, SendError};
 use crate::plan::PlannedPacket;
@@ -16,13 +16,12 @@ use crate::region::Slot;
 
 /// How far a post has got.
 pub(super) struct Post<'a> {
-    pub(super) slot: Slot,
-    /// Where its messages are.
-    pub(super) at: (usize, usize),
-    pub(super) planned: &'a [PlannedPacket],
+    slot: Slot,
+    messages: &'a mut Messages,
+    planned: &'a [PlannedPacket],
     /// The packet to go next.
     pub(super) next: u32,
-    pub(super) end: u32,
+    end: u32,
     /// The packets of a message that the kernel would not segment.
     refused: Range<u32>,
     /// The end of what is copied because it could not go otherwise.
@@ -57,14 +56,14 @@ enum Choice {
 impl<'a> Post<'a> {
     pub(super) fn new(
         slot: Slot,
-        at: (usize, usize),
+        messages: &'a mut Messages,
         planned: &'a [PlannedPacket],
         packets: Range<u32>,
     ) -> Self {
         let Range { start, end } = packets;
         Self {
             slot,
-            at,
+            messages,
             planned,
             next: start,
             end,
@@ -82,7 +81,7 @@ impl<'a> Post<'a> {
     }
 }
 
-impl Udp {
+impl Outlet {
     /// Sends what the kernel takes, and says why that is not all, if so.
     pub(super) fn send_all(&mut self, post: &mut Post<'_>) -> Option<Blocked> {
         while post.next < post.end {
@@ -120,9 +119,8 @@ impl Udp {
         if post.next < post.copied {
             return Choice::Send(Way::Copied { end: post.copied });
         }
-        let Self { socket, messages, done, .. } = self;
-        let messages = of(messages, post.at);
-        let bytes = messages.zero_copy_bytes(&post.rest());
+        let Self { socket, done, .. } = self;
+        let bytes = post.messages.zero_copy_bytes(&post.rest());
         match bytes.and_then(|bytes| socket.zero_copy.messages(bytes)) {
             None => Choice::Send(Way::Copied { end: post.end }),
             Some(0) => {
@@ -144,7 +142,7 @@ impl Udp {
                 }
                 // The same will be said of the message.
                 Err(_) => {
-                    post.copied = messages.message_at(&post.rest()).end;
+                    post.copied = post.messages.message_at(&post.rest()).end;
                     Choice::Again
                 }
             },
@@ -152,15 +150,14 @@ impl Udp {
     }
 
     /// One call.
-    fn send(&mut self, post: &Post<'_>, way: Way) -> Outcome {
-        let messages = of(&mut self.messages, post.at);
+    fn send(&mut self, post: &mut Post<'_>, way: Way) -> Outcome {
         let socket = self.socket.as_fd();
         let (end, most) = match way {
-            Way::Singly { end } => return self.singles.send(socket, messages, post.next..end),
+            Way::Singly { end } => return self.singles.send(socket, post.messages, post.next..end),
             Way::Copied { end } => (end, None),
             Way::Pinned { messages } => (post.end, Some(messages)),
         };
-        messages.send(socket, post.next..end, most)
+        post.messages.send(socket, post.next..end, most)
     }
 
     /// Takes note of what the kernel took.
@@ -214,7 +211,7 @@ impl Udp {
             let released = self.socket.zero_copy.outstanding() < before;
             return (!released).then_some(Blocked::Pinned);
         }
-        post.copied = of(&mut self.messages, post.at).message_at(&post.rest()).end;
+        post.copied = post.messages.message_at(&post.rest()).end;
         post.pinning_failed = true;
         None
     }
@@ -223,7 +220,7 @@ impl Udp {
     fn judge(&mut self, post: &mut Post<'_>, way: Way, errno: Errno) -> Option<Blocked> {
         let message = match way {
             Way::Singly { .. } => post.next..post.next + 1,
-            _ => of(&mut self.messages, post.at).message_at(&post.rest()),
+            _ => post.messages.message_at(&post.rest()),
         };
         let is_segmented = message.len() > 1;
         match errno {
