@@ -61,7 +61,7 @@ COMMAND_LINES = [
     Case("capture into nowhere", f"{TO} --backend pcap --pcap /nowhere/wire.pcap", ("/nowhere/wire.pcap",), UNOPENED),
     Case("capture without a file", f"{TO} --backend pcap", ("--pcap",)),
     Case("interface not there", f"{TO} --interface nosuch0", ("nosuch0",), UNOPENED),
-    Case("verbs over loopback", f"{TO} --backend verbs --device nosuch_0", ("127.0.0.1", "--backend udp"), UNOPENED),
+    Case("verbs over loopback", f"{TO} --backend verbs --device nosuch_0", ("127.0.0.1", "by udp"), UNOPENED),
 ]
 
 
