@@ -189,6 +189,7 @@ qp = "raw"
 completion = "poll"
 spin_us = 14
 zerocopy = "on"
+gso = "off"
 reconnect = 17
 pcap = "out.pcap"
 cpu = ["0", "1"]

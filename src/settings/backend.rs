@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::keys::{BACKEND, CPU, DEVICE, DST_MAC, INTERFACE, PCAP, QP, SOURCE_PORT, TO, VLAN};
+use super::setting::choices;
 use super::{
     BackendKind, CompletionKind, Endpoint, Interface, Key, QueuePairKind, Row, Section, Settings,
     SettingsError, StreamSettings,
 };
-use crate::backend::udp::ZeroCopy;
+use crate::backend::udp::{Gso, ZeroCopy};
 use crate::backend::verbs::CompletionMode;
 
 pub(super) const SECTION: Section<Settings> = Section {
@@ -77,6 +78,15 @@ pub(super) const SECTION: Section<Settings> = Section {
         )
         .choice(),
         Row::one(
+            Key::new("backend.gso"),
+            "gso",
+            "auto|off",
+            "Over UDP, have the kernel or the device cut packets out of long messages, or send each by itself",
+            "auto",
+            |it| &mut it.backend.gso,
+        )
+        .choice(),
+        Row::one(
             Key::new("backend.reconnect"),
             "reconnect",
             "SECONDS",
@@ -106,6 +116,8 @@ pub(super) const SECTION: Section<Settings> = Section {
     ],
 };
 
+choices! { Gso: "auto" => Self::Auto, "off" => Self::Off; }
+
 /// The way onto the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -124,6 +136,8 @@ pub struct BackendSettings {
     pub spin_us: u32,
     /// Whether UDP and TCP send packets from where they lie.
     pub zerocopy: ZeroCopy,
+    /// Whether UDP packets are cut out of long messages, by the kernel or the device.
+    pub gso: Gso,
     /// How many seconds to try to connect again to a TCP receiver that is gone; 0 is not at all.
     pub reconnect: u32,
     /// The capture file to write, for [`BackendKind::Pcap`].
@@ -142,6 +156,7 @@ impl Default for BackendSettings {
             completion: CompletionKind::default(),
             spin_us: CompletionMode::SPIN.as_micros() as u32,
             zerocopy: ZeroCopy::default(),
+            gso: Gso::default(),
             reconnect: 0,
             pcap: None,
             cpu: Vec::new(),

@@ -232,6 +232,7 @@ impl Request<'_> {
             ttl: self.settings.stream.ttl,
             source_port: self.settings.stream.source_port.unwrap_or(0),
             zero_copy: self.settings.backend.zerocopy,
+            gso: self.settings.backend.gso,
             ..UdpConfig::new(self.destinations.to_vec())
         }
     }

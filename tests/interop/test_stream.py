@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 
@@ -48,6 +49,26 @@ def test_every_heap_size(doorbell, listen, heap_size: int, packet_size: str | in
         *("--packet-size", packet_size, "--source", "random:12", "--heap-size", heap_size, "--heaps", count),
     )
     assert_random_stream(receiver.data_heaps(), 12, heap_size, count)
+
+
+@pytest.mark.parametrize("layout", ["packed", "split"])
+@pytest.mark.parametrize("gso", ["auto", "off"])
+def test_a_packet_is_a_message_without_segmentation(doorbell, listen, gso: str, layout: str) -> None:
+    """And `plan` says beforehand what a batch takes."""
+    receiver = listen()
+    flags = (
+        *("--backend", "udp", "--gso", gso, "--packet-size", 1472, "--layout", layout, "--descriptors", "own"),
+        *("--source", "random:19", "--heap-size", 20_000, "--heaps", 64, "--batch-heaps", 32),
+    )
+    planned = doorbell.run("plan", "--json", *receiver.to, *flags)
+    plan = json.loads(planned.stdout)
+    report = doorbell.send_to(receiver, *flags)
+    assert_random_stream(receiver.data_heaps(), 19, 20_000, 64)
+    if gso == "off":
+        assert plan["longest_run"] == report["gso_segments_per_message"] == 1.0
+        assert plan["messages_per_batch"] == plan["packets_per_batch"]
+    # Descriptors and the stop heap are a message each.
+    assert report["packets"] / report["gso_segments_per_message"] == pytest.approx(2 * plan["messages_per_batch"] + 2)
 
 
 @pytest.mark.parametrize("group", ["serial", "round-robin"])

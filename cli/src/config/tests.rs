@@ -111,7 +111,7 @@ const EVERYTHING: &str = "--to 239.1.0.0+3:7148 --to 239.2.0.0:7148 --packet-siz
     --dst-mac 02:00:00:00:00:01 --source-port 6 --warm-up 2s --heaps 7 --items 0x3400=w:<f4[16x2] \
     --descriptors own --descriptors-every 1000 --frame-number --source a.raw --repeat 3 --pack u10 --range -1.5..2 --batch-heaps 10 --in-flight 11 --layout split --rate 12Mb/s --rate-counts payload --burst 13KiB --burst-rate-ratio 1.2 --min-sleep-us 18 \
     --pacing software --frame-rate 29.97 --hold-back --backend pcap --interface eth0 --device mlx5_0 \
-    --qp raw --completion poll --spin-us 14 --zerocopy on --reconnect 17 --pcap out.pcap \
+    --qp raw --completion poll --spin-us 14 --zerocopy on --gso off --reconnect 17 --pcap out.pcap \
     --log-interval 15 --metrics 127.0.0.1:16 --share heaps --rank 1 --ranks 5 --stop-heap --cpu 0,1";
 
 #[test]

@@ -4,14 +4,15 @@
 //! Runs of equal packets are messages of one `iovec` and one control message, all built when a region
 //! is registered; a post hands a part of that array over. See `docs/gso.md` for why.
 
+mod config;
 mod messages;
+mod post;
 mod segmentation;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
+pub use self::config::*;
 use self::messages::{Messages, Singles};
+use self::post::Post;
 pub use self::segmentation::{max_segments, max_segments_through};
 use self::socket::Socket;
-pub use self::socket::{UdpConfig, route_mtu};
+pub use self::socket::route_mtu;
 pub use super::socket::ZeroCopy;
 use super::socket::{MAX_PER_CALL, Suspension};
 use super::wait::Wait;
@@ -42,21 +45,26 @@ use crate::wire::{EtherType, FrameHeader};
 ///
 /// Dropping it takes until the kernel reads no packet any more.
 pub struct Udp {
-    socket: Socket,
+    outlet: Outlet,
     limits: RunLimits,
     names: Arc<[SockAddr]>,
     /// By region, of which there are few, and by batch.
     messages: Vec<(u64, Vec<Messages>)>,
-    singles: Singles,
-    segmentation: Suspension,
     /// Which batch the last post was of, if it was short, and why.
     blocked: Option<(Slot, Blocked)>,
+    notifications: Notifications,
+}
+
+/// What a post goes through, whatever it is of.
+struct Outlet {
+    socket: Socket,
+    singles: Singles,
+    segmentation: Suspension,
     /// How long to wait when the device queue is full; 0 if it is not.
     pause: Duration,
     /// Whether the socket was waited for, and nothing was sent since.
     waited: bool,
     done: Vec<Done>,
-    notifications: Notifications,
     counters: Counters,
 }
 
@@ -96,16 +104,18 @@ impl Udp {
         Ok(Self {
             limits: config.limits(),
             names: socket.names().into(),
-            socket,
+            outlet: Outlet {
+                socket,
+                singles: Singles::new(),
+                segmentation: Suspension::new(),
+                pause: Duration::ZERO,
+                waited: false,
+                done: Vec::new(),
+                counters: Counters::default(),
+            },
             messages: Vec::new(),
-            singles: Singles::new(),
-            segmentation: Suspension::new(),
             blocked: None,
-            pause: Duration::ZERO,
-            waited: false,
-            done: Vec::new(),
             notifications: Notifications::Read,
-            counters: Counters::default(),
         })
     }
 }
@@ -121,15 +131,18 @@ unsafe impl Backend for Udp {
         Caps {
             segments: self.limits.segments,
             message_bytes: self.limits.bytes,
-            flows: self.socket.destinations().len() as u32,
-            overhead: FrameHeader::len_for(EtherType::of(self.socket.destinations()[0].ip()), None),
+            flows: self.outlet.socket.destinations().len() as u32,
+            overhead: FrameHeader::len_for(
+                EtherType::of(self.outlet.socket.destinations()[0].ip()),
+                None,
+            ),
             ..Caps::new(NAME)
         }
     }
 
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
         let error = |source: String| Err(OpenError::new("register a region", NAME, source));
-        let flows = self.socket.destinations().len();
+        let flows = self.outlet.socket.destinations().len();
         if region.plan().flows() as usize > flows {
             return error(format!(
                 "the plan has {} flows, and there are destinations for {flows}",
@@ -139,7 +152,7 @@ unsafe impl Backend for Udp {
         if region.headroom() != 0 {
             return error("packets must have no headroom".into());
         }
-        let zero_copy = self.socket.zero_copy.mode();
+        let zero_copy = self.outlet.socket.zero_copy.mode();
         if self.messages.iter().all(|(id, _)| *id != region.id()) {
             let messages =
                 |batch| Messages::new(region, batch, self.limits, &self.names, zero_copy);
@@ -150,208 +163,66 @@ unsafe impl Backend for Udp {
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
         let slot = batch.slot();
-        let plan = batch.region().plan();
-        let Self { socket, segmentation, singles, counters, .. } = self;
         let Some(messages) = find(&mut self.messages, slot) else { return Err(UNKNOWN) };
-        if packets.end as usize > plan.packets().len() {
+        if packets.end as usize > batch.region().plan().packets().len() {
             return Err(UNKNOWN);
         }
         messages.follow(batch, &packets);
-        segmentation.post_begins();
-        socket.zero_copy.post_begins();
-        self.blocked = None;
+        self.outlet.segmentation.post_begins();
+        self.outlet.socket.zero_copy.post_begins();
         self.notifications = Notifications::Posted;
-        let mut next = packets.start;
-        // The packets of a message that the kernel would not segment.
-        let mut refused = next..next;
-        // The end of what is copied because it could not go otherwise.
-        let mut copied = next;
-        let mut pinning_failed = false;
-        let mut explained = 0;
-        let mut short = false;
-        while next < packets.end {
-            let one_by_one = segmentation.is_suspended() || refused.contains(&next);
-            let zero_copy = match messages.zero_copy_bytes(&(next..packets.end)) {
-                Some(bytes) if !one_by_one && next >= copied => socket.zero_copy.messages(bytes),
-                _ => None,
-            };
-            if zero_copy.is_some() {
-                if zero_copy == Some(0) {
-                    socket.read_errors(Errno::UnknownErrno, &mut self.done);
-                    if socket.zero_copy.messages(u32::MAX) == Some(0) {
-                        self.blocked = Some((slot, Blocked::Pinned));
-                        break;
-                    }
-                    continue;
-                }
-                match socket.settle(&mut self.done) {
-                    Ok(()) if socket.zero_copy.mode() == ZeroCopy::Off => continue,
-                    Ok(()) => {}
-                    Err(Errno::EINTR) => continue,
-                    Err(Errno::EAGAIN) => {
-                        self.blocked = Some((slot, Blocked::Socket));
-                        break;
-                    }
-                    // Nothing was to be sent, so that is no device queue.
-                    Err(Errno::ENOBUFS) if socket.zero_copy.outstanding() > 0 => {
-                        socket.zero_copy.is_full();
-                        continue;
-                    }
-                    // The same will be said of the message.
-                    Err(_) => {
-                        copied = messages.message_at(&(next..packets.end)).end;
-                        continue;
-                    }
-                }
-            }
-            let outcome = if segmentation.is_suspended() {
-                singles.send(socket.as_fd(), messages, next..packets.end)
-            } else if one_by_one {
-                singles.send(socket.as_fd(), messages, next..refused.end)
-            } else {
-                let end = if next < copied { copied } else { packets.end };
-                messages.send(socket.as_fd(), next..end, zero_copy)
-            };
-            let errno = match outcome {
-                Ok(sent) => {
-                    let count = sent.end - next;
-                    counters.doorbells += 1;
-                    counters.messages += u64::from(sent.messages);
-                    counters.packets += u64::from(count);
-                    if next == refused.start && one_by_one && !refused.is_empty() {
-                        // It goes without, so that is what was wrong.
-                        counters.segmentation_refused += 1;
-                        segmentation.refused();
-                    } else if sent.messages < count {
-                        segmentation.accepted();
-                    }
-                    if zero_copy.is_some() {
-                        socket.zero_copy.sent(slot, next..sent.end, sent.messages);
-                        if sent.short {
-                            socket.zero_copy.doubt();
-                        }
-                    } else {
-                        Done { slot, packets: next..sent.end, error: None }.join(&mut self.done);
-                        if next < copied && pinning_failed {
-                            socket.zero_copy.refused();
-                        }
-                    }
-                    pinning_failed = false;
-                    next = sent.end;
-                    // What cut the call before short, this one has not met again.
-                    if mem::replace(&mut short, sent.short) {
-                        socket.read_errors(Errno::UnknownErrno, &mut self.done);
-                    }
-                    explained = 0;
-                    self.pause = Duration::ZERO;
-                    self.waited = false;
-                    continue;
-                }
-                Err(errno) => errno,
-            };
-            short = false;
-            if zero_copy.is_some() && !matches!(errno, Errno::EAGAIN | Errno::EINTR) {
-                socket.zero_copy.doubt();
-                let before = socket.zero_copy.outstanding();
-                if explained < MAX_EXPLAINED && socket.read_errors(errno, &mut self.done) {
-                    explained += 1;
-                    continue;
-                }
-                // Where the system pins only so much, or a queue is full, that passes: else the
-                // message goes as others do, or meets the same error once more.
-                if errno == Errno::ENOBUFS && before > 0 {
-                    if socket.zero_copy.outstanding() < before {
-                        continue;
-                    }
-                    self.blocked = Some((slot, Blocked::Pinned));
-                    break;
-                }
-                copied = messages.message_at(&(next..packets.end)).end;
-                pinning_failed = true;
-                continue;
-            }
-            let message =
-                if one_by_one { next..next + 1 } else { messages.message_at(&(next..packets.end)) };
-            let segmented = message.len() > 1;
-            match errno {
-                Errno::EINTR => {}
-                Errno::EAGAIN => {
-                    self.blocked = Some((slot, Blocked::Socket));
-                    break;
-                }
-                // A queue that is shorter than a message never has room for it.
-                Errno::ENOBUFS | Errno::ENOMEM if !segmented || self.pause < LONGEST_PAUSE => {
-                    self.blocked = Some((slot, Blocked::Device));
-                    self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-                    break;
-                }
-                _ if explained < MAX_EXPLAINED && socket.read_errors(errno, &mut self.done) => {
-                    explained += 1;
-                }
-                _ if segmented && refuses_segmentation(errno) => refused = message,
-                _ => {
-                    let planned = &plan.packets()[next as usize];
-                    let error = match errno {
-                        Errno::EMSGSIZE => SendError::TooLarge {
-                            bytes: planned.len(),
-                            mtu: socket.mtu(planned.flow),
-                        },
-                        _ => SendError::Os { call: CALL, errno: errno as i32 },
-                    };
-                    next = message.end;
-                    Done { slot, packets: message, error: Some(error) }.join(&mut self.done);
-                }
-            }
-        }
-        Ok(next.saturating_sub(packets.start))
+        let start = packets.start;
+        let mut post = Post::new(slot, messages, batch.region().plan().packets(), packets);
+        self.blocked = self.outlet.send_all(&mut post).map(|why| (slot, why));
+        Ok(post.next.saturating_sub(start))
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
         if self.notifications == Notifications::Posted {
             self.notifications = Notifications::Glanced;
-        } else if self.socket.zero_copy.outstanding() > 0 {
+        } else if self.outlet.socket.zero_copy.outstanding() > 0 {
             self.notifications = Notifications::Read;
-            self.waited = false;
-            self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
+            self.outlet.waited = false;
+            self.outlet.socket.read_errors(Errno::UnknownErrno, &mut self.outlet.done);
         }
-        done.append(&mut self.done);
+        done.append(&mut self.outlet.done);
         Ok(())
     }
 
     fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
         // A batch that does not go on is not complete, whatever is done of it.
         let is_news = |done: &Done| self.blocked.is_none_or(|(slot, _)| slot != done.slot);
-        if self.done.iter().any(is_news) {
+        if self.outlet.done.iter().any(is_news) {
             wait.not_at_all();
             return Ok(());
         }
-        let outstanding = self.socket.zero_copy.outstanding();
+        let outstanding = self.outlet.socket.zero_copy.outstanding();
         let look = outstanding > 0 && self.notifications != Notifications::Read;
         // What came back by ICMP would have every wait end at once, until it is read.
-        if look || self.waited {
+        if look || self.outlet.waited {
             self.notifications = Notifications::Read;
-            self.waited = false;
-            self.socket.read_errors(Errno::UnknownErrno, &mut self.done);
-            if self.socket.zero_copy.outstanding() < outstanding {
+            self.outlet.waited = false;
+            self.outlet.socket.read_errors(Errno::UnknownErrno, &mut self.outlet.done);
+            if self.outlet.socket.zero_copy.outstanding() < outstanding {
                 wait.not_at_all();
                 return Ok(());
             }
         }
-        self.counters.waits += u64::from(self.blocked.is_some());
+        self.outlet.counters.waits += u64::from(self.blocked.is_some());
         match self.blocked.map(|(_, why)| why) {
             Some(Blocked::Socket) => {
-                wait.descriptor(&self.socket, libc::POLLOUT);
-                self.waited = true;
+                wait.descriptor(&self.outlet.socket, libc::POLLOUT);
+                self.outlet.waited = true;
                 return Ok(());
             }
-            Some(Blocked::Device) => wait.at_most(self.pause),
+            Some(Blocked::Device) => wait.at_most(self.outlet.pause),
             Some(Blocked::Pinned) if outstanding == 0 => wait.not_at_all(),
             Some(Blocked::Pinned) | None => {}
         }
         if outstanding > 0 {
             // Notifications are reported as errors, and those always.
-            wait.descriptor(&self.socket, 0);
-            self.waited = true;
+            wait.descriptor(&self.outlet.socket, 0);
+            self.outlet.waited = true;
         }
         Ok(())
     }
@@ -366,10 +237,10 @@ unsafe impl Backend for Udp {
 
     fn counters(&self) -> Counters {
         Counters {
-            icmp_errors: self.socket.icmp_errors(),
-            uncopied: self.socket.zero_copy.uncopied,
-            copied: self.socket.zero_copy.copied,
-            ..self.counters
+            icmp_errors: self.outlet.socket.icmp_errors(),
+            uncopied: self.outlet.socket.zero_copy.uncopied,
+            copied: self.outlet.socket.zero_copy.copied,
+            ..self.outlet.counters
         }
     }
 }
@@ -380,14 +251,14 @@ impl Drop for Udp {
     /// link that is taken down. Giving the memory back before would send what is written there next.
     fn drop(&mut self) {
         let (mut begin, mut done, mut wait) = (Instant::now(), Vec::new(), Wait::new());
-        while self.socket.zero_copy.outstanding() > 0 {
-            wait.descriptor(&self.socket, 0);
+        while self.outlet.socket.zero_copy.outstanding() > 0 {
+            wait.descriptor(&self.outlet.socket, 0);
             if wait.block(None, Some(LONGEST_SILENCE)).is_err() {
                 thread::sleep(LONGEST_PAUSE);
             }
-            self.socket.read_errors(Errno::UnknownErrno, &mut done);
+            self.outlet.socket.read_errors(Errno::UnknownErrno, &mut done);
             if begin.elapsed() >= LONGEST_SILENCE {
-                let messages = self.socket.zero_copy.outstanding();
+                let messages = self.outlet.socket.zero_copy.outstanding();
                 tracing::warn!("{messages} messages are still queued: is the link up?");
                 begin = Instant::now();
             }
@@ -398,17 +269,17 @@ impl Drop for Udp {
 impl AsFd for Udp {
     /// The socket, for options beyond [`UdpConfig`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.outlet.socket.as_fd()
     }
 }
 
 impl fmt::Debug for Udp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Udp")
-            .field("socket", &self.socket)
+            .field("socket", &self.outlet.socket)
             .field("limits", &self.limits)
             .field("regions", &self.messages.len())
-            .field("segmentation", &self.segmentation)
+            .field("segmentation", &self.outlet.segmentation)
             .field("blocked", &self.blocked)
             .field("counters", &self.counters())
             .finish_non_exhaustive()
@@ -421,33 +292,13 @@ fn find(messages: &mut [(u64, Vec<Messages>)], slot: Slot) -> Option<&mut Messag
     batches.get_mut(slot.batch as usize)
 }
 
-/// Whether the kernel may say this of a message because it is to be segmented: see `udp_send_skb()`
-/// in Linux's `net/ipv4/udp.c` and `net/ipv6/udp.c`. Its packets, one by one, show if that is so.
-fn refuses_segmentation(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::EIO
-            | Errno::EINVAL
-            | Errno::EMSGSIZE
-            | Errno::EOPNOTSUPP
-            | Errno::ENOBUFS
-            | Errno::ENOMEM
-    )
-}
-
 /// As in `--backend`.
 pub(crate) const NAME: &str = "udp";
 /// Messages that one call hands over, at most.
 pub const MESSAGES_PER_CALL: usize = MAX_PER_CALL;
 /// Until it is said what is waited for.
 const LONGEST_SILENCE: Duration = Duration::from_secs(2);
-const CALL: &str = "sendmmsg";
 /// The batch is not of a region that was registered, or has no such packets.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };
-/// Each stands for another packet that was sent before, so this is not reached; but a loop has a
-/// bound.
-const MAX_EXPLAINED: u32 = 64;
-/// What two large packets take at 10 Gbit/s.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
 /// What a queue of a thousand such packets takes: if that does not help, more does not.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);

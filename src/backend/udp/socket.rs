@@ -8,54 +8,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
+use super::config::UdpConfig;
 use super::messages::send_unsendable;
-use super::segmentation::max_segments;
-use crate::backend::interface::Interface;
 use crate::backend::socket::{
     self as shared, ErrorQueue, Notice, ZeroCopy, ZeroCopySends, destinations, source_address,
 };
-use crate::backend::{Done, MAX_UDP_PAYLOAD, OpenError};
-use crate::plan::RunLimits;
-
-/// Where a UDP backend sends to, and how.
-#[derive(Clone, Debug)]
-pub struct UdpConfig {
-    /// Destinations, one for each flow: all IPv4, or all IPv6.
-    pub destinations: Vec<SocketAddr>,
-    /// The interface whose address packets come from, and that multicast leaves through; the
-    /// kernel's choice if `None`.
-    pub interface: Option<Interface>,
-    /// Time to live, or hop limit, of all packets; the kernel's if `None`: 1 for multicast.
-    pub ttl: Option<u8>,
-    /// Source port; 0 for any that is free.
-    pub source_port: u16,
-    /// Bytes that the kernel may hold before it asks to wait. Without privilege, it holds no more
-    /// than `net.core.wmem_max`.
-    pub send_buffer: usize,
-    /// Whether packets are sent from where they lie.
-    pub zero_copy: ZeroCopy,
-}
-
-impl UdpConfig {
-    /// Sends to `destinations`, and leaves all else to the kernel.
-    pub fn new(destinations: Vec<SocketAddr>) -> Self {
-        Self {
-            destinations,
-            interface: None,
-            ttl: None,
-            source_port: 0,
-            send_buffer: SEND_BUFFER,
-            zero_copy: ZeroCopy::Auto,
-        }
-    }
-}
-
-impl UdpConfig {
-    /// How messages are cut: they hold what the kernel takes.
-    pub fn limits(&self) -> RunLimits {
-        RunLimits { segments: max_segments(), bytes: MAX_UDP_PAYLOAD }
-    }
-}
+use crate::backend::{Done, OpenError};
 
 /// A socket that is bound, and connected if it has one destination.
 #[derive(Debug)]
@@ -294,7 +252,5 @@ fn connect(socket: &RawSocket, destination: SocketAddr) -> Result<(), OpenError>
         .map_err(|source| OpenError::new("find a route to", destination, source))
 }
 
-/// Some dozens of the largest messages: what a fast link sends while a core does something else.
-const SEND_BUFFER: usize = 4 << 20;
 /// Enough to see what is wrong, and a bound.
 const MAX_LOGGED: usize = 64;

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
+use super::super::post::CALL;
 use super::*;
 
 #[test]

@@ -90,7 +90,7 @@ fn refused_messages_do_not_confuse_the_count() {
             }
             assert!(udp.counters().waits > 0, "{:?}", udp.counters());
             assert!(udp.counters().copied > 0, "{:?}", udp.counters());
-            assert_eq!(udp.socket.zero_copy.outstanding(), 0);
+            assert_eq!(udp.outlet.socket.zero_copy.outstanding(), 0);
         }
     });
 }
@@ -213,7 +213,7 @@ fn nothing_is_read_once_the_backend_is_dropped() {
         let plan = plan(&[(1024, 512)], 1472);
         let mut batch = batch(&plan, Layout::Packed, &mut udp);
         assert_eq!(udp.post(&mut batch, 0..512), Ok(512));
-        assert!(udp.socket.zero_copy.outstanding() > 0);
+        assert!(udp.outlet.socket.zero_copy.outstanding() > 0);
         drop(udp);
         write_over(&batch);
         for packet in 0..512 {
