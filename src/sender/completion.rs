@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::failures::Failures;
 use crate::backend::{Done, SendError};
 use crate::pacer::{Counted, Rate};
 use crate::plan::PlannedPacket;
@@ -109,7 +110,7 @@ pub(super) struct Entry {
     rate: Option<Rate>,
     /// Packets posted and not done.
     outstanding: u32,
-    failures: Vec<HeapFailure>,
+    failures: Failures,
 }
 
 impl Entry {
@@ -122,6 +123,7 @@ impl Entry {
     ) -> Self {
         let first_cnt = first_cnt & in_flight.region().plan().flavour().max_value();
         let mut entry = Self {
+            failures: Failures::new(in_flight.heaps()),
             in_flight,
             first_cnt,
             cnt_step,
@@ -129,7 +131,6 @@ impl Entry {
             disabled,
             rate,
             outstanding: 0,
-            failures: Vec::new(),
         };
         entry.unposted = entry.next_packets(0);
         entry.leave_out();
@@ -141,15 +142,9 @@ impl Entry {
         let Some(disabled) = &self.disabled else { return };
         let flows = self.in_flight.region().plan().flows();
         let heaps = 0..self.in_flight.heaps();
-        let left_out = heaps.filter(|heap| disabled[(heap % flows) as usize]);
-        self.failures = left_out
-            .map(|heap| HeapFailure { heap, cnt: self.cnt(heap), error: SendError::Disabled })
-            .collect();
-    }
-
-    fn cnt(&self, heap: u32) -> u64 {
-        let cnt = self.first_cnt.wrapping_add(self.cnt_step.wrapping_mul(u64::from(heap)));
-        cnt & self.in_flight.region().plan().flavour().max_value()
+        for heap in heaps.filter(|heap| disabled[(heap % flows) as usize]) {
+            self.failures.add(heap, &SendError::Disabled);
+        }
     }
 
     /// The first packets to post that are not before packet `from`.
@@ -252,21 +247,9 @@ impl Entry {
     }
 
     fn lose(&mut self, packets: Range<u32>, error: &SendError) {
-        let plan = self.in_flight.region().plan().clone();
+        let plan = self.in_flight.region().plan();
         for &heap in &plan.heap_of_packet()[packets.start as usize..packets.end as usize] {
-            let known = |failure: &HeapFailure| failure.heap == heap;
-            if !self.failures.iter().rev().any(known) {
-                self.lose_heap(heap, error.clone());
-            }
-        }
-    }
-
-    /// Takes note of why a heap did not go out: of the last reason, if there are several.
-    fn lose_heap(&mut self, heap: u32, error: SendError) {
-        let failure = HeapFailure { heap, cnt: self.cnt(heap), error };
-        match self.failures.binary_search_by_key(&heap, |failure| failure.heap) {
-            Ok(place) => self.failures[place] = failure,
-            Err(place) => self.failures.insert(place, failure),
+            self.failures.add(heap, error);
         }
     }
 
@@ -277,12 +260,17 @@ impl Entry {
     /// Ends the flight, given a way to take the batch back.
     pub(super) fn complete(mut self, reclaim: impl FnOnce(InFlight) -> Batch) -> Completion {
         for (heap, error) in self.in_flight.truncated() {
-            self.lose_heap(heap, SendError::Truncated(error));
+            self.failures.replace(heap, SendError::Truncated(error));
         }
+        let last_cnt = self.in_flight.region().plan().flavour().max_value();
+        let cnt = |heap: u32| {
+            let past = self.cnt_step.wrapping_mul(u64::from(heap));
+            self.first_cnt.wrapping_add(past) & last_cnt
+        };
         Completion {
             heaps: self.in_flight.heaps(),
             first_cnt: self.first_cnt,
-            failures: self.failures,
+            failures: self.failures.into_heaps(cnt),
             tag: 0,
             batch: reclaim(self.in_flight),
         }
@@ -297,3 +285,6 @@ fn bytes_of(packet: &PlannedPacket, counts: Counted, overhead: usize) -> u64 {
     };
     bytes as u64
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Sends batches: stamps them, posts them, and says what became of each heap.
 
 mod completion;
+mod failures;
 mod pacing;
 mod pipeline;
 mod poster;
