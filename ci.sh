@@ -7,7 +7,8 @@
 # A failed step does not keep later ones from running. The last line counts the steps, and the exit
 # code is 0 only if none failed.
 #
-# Each fuzz target runs for FUZZ_SECONDS, 5 unless set otherwise; with FULL=1, for 30.
+# Each fuzz target runs for FUZZ_SECONDS, 5 unless set otherwise; with FULL=1, for 30. With FULL=1, Miri runs
+# tests that take it minutes, too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -31,6 +32,7 @@ main() {
         --target-dir target/package-check
     provide_subcommand deny "dependencies" &&
         step "dependencies" cargo deny --locked check bans licenses sources
+    provide_nightly "miri" && provide_miri && step "miri" miri
     provide_nightly "fuzzing" && provide_subcommand fuzz "fuzzing" && step "fuzzing" fuzzing
     step "release build" cargo build --locked --release
     step "software verbs device" cargo build --locked --release --package verbs-device
@@ -87,6 +89,16 @@ TOML
         return 1
     fi
     [[ $(wc -l <<<"$packages") -le $MOST_PACKAGES ]]
+}
+
+# Who may touch which bytes of memory when, interpreted: Miri sees accesses that Rust forbids and no test does.
+# It knows neither mmap, poll nor sockets, so it runs what needs none. Property tests are slow in it.
+miri() {
+    local laws=(packets_tile_heaps uniform_packets both_orders packets_of_first_heaps runs_keep_to_limits)
+    [[ ${FULL:-} != 1 ]] || laws=()
+    env MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=1 \
+        cargo +nightly miri test --locked --lib --package doorbell --target-dir target/miri -- \
+        plan:: region:: sender::completion sender::substreams "${laws[@]/#/--skip=}"
 }
 
 # Each target from its seeds. What the fuzzer finds on the way is left in the scratch folder, but for
@@ -225,11 +237,20 @@ provide_subcommand() {
     return 1
 }
 
-# provide_nightly STEP: a toolchain with the sanitizers that cargo-fuzz asks for, which stable has not.
+# provide_nightly STEP: a toolchain with Miri, and with the sanitizers that cargo-fuzz asks for, which stable has
+# not.
 provide_nightly() {
     cargo +nightly --version >/dev/null 2>&1 && return
     rustup toolchain install nightly --profile minimal --no-self-update && return
     skip "$1" "there is no nightly toolchain, and \`rustup toolchain install nightly\` did not bring it"
+    return 1
+}
+
+# Miri, and the sources of the standard library, which it interprets, too.
+provide_miri() {
+    cargo +nightly miri --version >/dev/null 2>&1 && return
+    rustup component add miri rust-src --toolchain nightly && return
+    skip "miri" "the nightly toolchain has no Miri, and \`rustup component add miri\` did not bring it"
     return 1
 }
 

@@ -174,9 +174,9 @@ mod tests {
         drop(Guard::new(page.as_ptr(), page.len()));
         // Others may add some meanwhile, but not as many.
         let before = entries();
-        for _ in 0..1000 {
+        for _ in 0..100 {
             drop(Guard::new(page.as_ptr(), page.len()));
         }
-        assert!(entries() < before + 1000);
+        assert!(entries() < before + 100);
     }
 }

@@ -144,10 +144,11 @@ mod tests {
     proptest! {
         #[test]
         fn parts_are_those_of_the_whole(
-            bytes in prop::collection::vec(any::<u8>(), 0..3 * BLOCK),
+            whole in 0..3 * BLOCK,
             start in 0..3 * BLOCK,
             len in 0..3 * BLOCK,
         ) {
+            let bytes = bytes(whole);
             let mapped = MappedBytes::of(&bytes);
             prop_assert_eq!(mapped.to_vec(), &bytes[..]);
             let expected = bytes.get(start..start + len);
@@ -160,17 +161,19 @@ mod tests {
         }
 
         #[test]
-        fn one_other_byte_makes_them_unequal(
-            bytes in prop::collection::vec(any::<u8>(), 1..3 * BLOCK),
-            at: prop::sample::Index,
-        ) {
+        fn one_other_byte_makes_them_unequal(len in 1..3 * BLOCK, at: prop::sample::Index) {
+            let bytes = bytes(len);
             let mapped = MappedBytes::of(&bytes);
             prop_assert!(mapped.equals(&bytes));
             prop_assert!(!mapped.equals(&bytes[1..]));
             let mut others = bytes.clone();
-            others[at.index(bytes.len())] ^= 1;
+            others[at.index(len)] ^= 1;
             prop_assert!(!mapped.equals(&others));
         }
+    }
+
+    fn bytes(len: usize) -> Vec<u8> {
+        (0..len).map(|byte| (byte % 251) as u8).collect()
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Memory from the kernel: anonymous, on huge pages where there are any, or a mapped file.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use nix::unistd::{SysconfVar, sysconf};
 use thiserror::Error;
 
 use super::guard::Guard;
 use super::mapped_bytes::MappedBytes;
-use crate::page::{HUGE_PAGE, HUGE_PAGE_BITS, PAGE};
+use super::mapping::Mapping;
+use crate::page::{HUGE_PAGE, PAGE};
 
 /// A mapping that stays where it is until it is dropped.
 ///
@@ -20,7 +20,7 @@ use crate::page::{HUGE_PAGE, HUGE_PAGE_BITS, PAGE};
 pub struct Memory {
     /// Before the mapping, to be dropped first.
     file: Option<MappedFile>,
-    map: Option<MmapRaw>,
+    map: Option<Mapping>,
     len: usize,
     pages: Pages,
 }
@@ -70,21 +70,19 @@ impl Memory {
         if len >= HUGE_PAGE / 2
             && let Some(huge_len) = len.checked_next_multiple_of(HUGE_PAGE)
         {
-            let huge =
-                MmapOptions::new().len(huge_len).huge(Some(HUGE_PAGE_BITS)).populate().map_anon();
-            if let Ok(map) = huge {
-                return Ok(Self::from_map(map.into(), huge_len, Pages::Huge(HUGE_PAGE)));
+            if let Some(map) = Mapping::reserved_huge(huge_len) {
+                return Ok(Self::from_map(map, huge_len, Pages::Huge(HUGE_PAGE)));
             }
-            if let Some(map) = transparent(huge_len) {
-                return Ok(Self::from_map(map.into(), huge_len, Pages::Transparent(HUGE_PAGE)));
+            if let Some(map) = Mapping::transparent_huge(huge_len) {
+                return Ok(Self::from_map(map, huge_len, Pages::Transparent(HUGE_PAGE)));
             }
         }
         let page = page_size();
         let error = |source| MemoryError::Allocate { len, source };
         let len = (len.max(1).checked_next_multiple_of(page))
             .ok_or_else(|| error(io::ErrorKind::OutOfMemory.into()))?;
-        let map = MmapOptions::new().len(len).populate().map_anon().map_err(error)?;
-        Ok(Self::from_map(map.into(), len, Pages::Anonymous(page)))
+        let map = Mapping::anonymous(len).map_err(error)?;
+        Ok(Self::from_map(map, len, Pages::Anonymous(page)))
     }
 
     /// A whole file, mapped read-only.
@@ -111,13 +109,13 @@ impl Memory {
             // mmap(2) has no empty mappings.
             return Ok(Self { file: None, map: None, len, pages: Pages::File });
         }
-        let map = MmapOptions::new().len(len).map_raw_read_only(&file).map_err(error)?;
-        let guard = Guard::new(map.as_ptr(), len);
+        let map = Mapping::file(&file, len).map_err(error)?;
+        let guard = Guard::new(map.as_mut_ptr(), len);
         let file = Some(MappedFile { path: path.into(), file, guard });
         Ok(Self { file, ..Self::from_map(map, len, Pages::File) })
     }
 
-    fn from_map(map: MmapRaw, len: usize, pages: Pages) -> Self {
+    fn from_map(map: Mapping, len: usize, pages: Pages) -> Self {
         Self { file: None, map: Some(map), len, pages }
     }
 
@@ -138,12 +136,12 @@ impl Memory {
 
     /// The first byte; for registration with a device.
     pub fn as_ptr(&self) -> *const u8 {
-        self.map.as_ref().map_or(std::ptr::dangling(), MmapRaw::as_ptr)
+        self.map.as_ref().map_or(std::ptr::dangling(), |map| map.as_mut_ptr().cast_const())
     }
 
     /// Likewise; writing through it is undefined for a file.
     pub(super) fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_ref().map_or(std::ptr::dangling_mut(), MmapRaw::as_mut_ptr)
+        self.map.as_ref().map_or(std::ptr::dangling_mut(), Mapping::as_mut_ptr)
     }
 
     /// Whether the first `len` bytes are still those of the file, which takes an fstat(2). Memory that is
@@ -175,34 +173,6 @@ impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("len", &self.len).field("pages", &self.pages).finish()
     }
-}
-
-/// Anonymous memory, all of it on transparent huge pages; `None` where the kernel gives none.
-fn transparent(len: usize) -> Option<MmapMut> {
-    let map = MmapOptions::new().len(len).map_anon().ok()?;
-    // Linux places mappings that could have huge pages so that they can, since 6.7.
-    if !map.as_ptr().addr().is_multiple_of(HUGE_PAGE) {
-        return None;
-    }
-    map.advise(Advice::HugePage).and_then(|()| map.advise(Advice::PopulateWrite)).ok()?;
-    // The kernel takes ordinary pages where it has no huge one at hand, and tells nobody but here.
-    let smaps = fs::read_to_string("/proc/self/smaps").ok()?;
-    (huge_bytes_at(&smaps, map.as_ptr().addr())? >= len).then_some(map)
-}
-
-/// Bytes on transparent huge pages in the mapping that starts no later than `address` and ends after it:
-/// `AnonHugePages` of proc_pid_smaps(5).
-fn huge_bytes_at(smaps: &str, address: usize) -> Option<usize> {
-    let within = |line: &&str| {
-        let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        bounds
-            .and_then(|(start, end)| Some(number(start)?..number(end)?))
-            .is_some_and(|range| range.contains(&address))
-    };
-    let found = smaps.lines().skip_while(|line| !within(line));
-    let kib = found.skip(1).find_map(|line| line.strip_prefix("AnonHugePages:"))?;
-    kib.trim().strip_suffix(" kB")?.parse().ok().map(|kib: usize| kib << 10)
 }
 
 /// Bytes of an ordinary page.
@@ -281,16 +251,6 @@ mod tests {
     }
 
     #[test]
-    fn transparent_pages_are_those_of_the_mapping_asked_for() {
-        let smaps = "7f00-8000 rw-p 00000000 00:00 0 \nSize: 4 kB\nAnonHugePages:      6144 kB\n\
-                     8000-9000 rw-p 00000000 00:00 0 \nSize: 4 kB\nAnonHugePages:      2048 kB\n";
-        assert_eq!(huge_bytes_at(smaps, 0x7fff), Some(6 << 20));
-        assert_eq!(huge_bytes_at(smaps, 0x8000), Some(2 << 20));
-        assert_eq!(huge_bytes_at(smaps, 0x9000), None);
-        assert_eq!(huge_bytes_at("", 0), None);
-    }
-
-    #[test]
     fn a_file_is_read_within_its_bounds() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         assert!(Memory::file(file.path()).unwrap().is_empty());
@@ -301,6 +261,8 @@ mod tests {
         assert!(memory.file_bytes(usize::MAX, 2).is_none());
     }
 
+    // Miri has no signals.
+    #[cfg(not(miri))]
     #[test]
     fn what_a_shrunken_file_lacks_reads_as_zeros_and_is_missed() {
         let page = page_size();

@@ -46,6 +46,8 @@ mod guard;
 mod in_flight;
 mod layout;
 mod mapped_bytes;
+#[cfg_attr(miri, path = "heap.rs")]
+mod mapping;
 mod memory;
 mod payload;
 mod sigbus;
@@ -56,3 +58,6 @@ pub use layout::{Layout, Region, RegionError};
 pub use mapped_bytes::MappedBytes;
 pub use memory::{Memory, MemoryError, Pages, Truncated};
 pub use payload::{Chunks, PayloadMut, PayloadWriter};
+
+#[cfg(test)]
+mod tests;

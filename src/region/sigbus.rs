@@ -22,6 +22,10 @@ struct Disposition {
 
 /// Sets the handler up, once.
 pub(super) fn install() {
+    if cfg!(miri) {
+        // There are no signals.
+        return;
+    }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Known before it can be asked for.
@@ -156,5 +160,6 @@ static PREVIOUS: AtomicPtr<Disposition> = AtomicPtr::new(ptr::null_mut());
 static DEFAULT: Disposition = Disposition::of(libc::SIG_DFL);
 static IGNORE: Disposition = Disposition::of(libc::SIG_IGN);
 
-#[cfg(test)]
+// Each of them starts a process, which Miri does not.
+#[cfg(all(test, not(miri)))]
 mod tests;
