@@ -161,7 +161,7 @@ impl Messages {
             while next < self.headers.len() {
                 let count = MESSAGES_PER_CALL.min(self.headers.len() - next);
                 let first = &raw mut self.headers[next];
-                // SAFETY: so many headers are in bounds, and all that they point to is alive.
+                // SAFETY: `count` headers are in bounds, and all that they point to is alive.
                 let sent =
                     unsafe { libc::sendmmsg(socket.as_raw_fd(), first, count as u32, flags) };
                 if sent < 0 {

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Sender = Callable[[int, int], float]
-"""Sends heaps of so many bytes in packets of at most so many; returns GB/s of payload."""
+"""Sends heaps of a size in packets of at most a size, in bytes; returns GB/s of payload."""
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sends so many batches, or for so long. Returns how many, and how long that took on the clock and on
+/// Sends a number of batches, or for a time. Returns how many, and how long that took on the clock and on
 /// the processor.
 fn send(
     sender: &mut Sender,

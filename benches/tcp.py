@@ -32,7 +32,7 @@ import spead2
 import spead2.send.asyncio
 
 Sender = Callable[[int, int, int], None]
-"""Sends so many bytes in heaps of so many, to a port."""
+"""Takes bytes to send, bytes a heap, and a port."""
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ impl Histogram {
         self.longest
     }
 
-    /// What so many thousandths of all times are not above: the end of a bucket, but never more than
+    /// What `per_mille` thousandths of all times do not exceed: the end of a bucket, but never more than
     /// [`Histogram::longest`].
     pub fn quantile(&self, per_mille: u64) -> Duration {
         let rank = u128::from(self.total()) * u128::from(per_mille);

@@ -87,7 +87,7 @@ impl Pacer {
         self.duration(self.due.max(self.earliest))
     }
 
-    /// How long the rate takes for so many bytes, to the nanosecond above.
+    /// How long the rate takes for `bytes`, to the nanosecond above.
     pub fn time_of(&self, bytes: u64) -> Duration {
         self.duration(u128::from(bytes) * UNITS_PER_BYTE)
     }
@@ -134,7 +134,7 @@ pub struct FramePacer {
 }
 
 impl FramePacer {
-    /// So many frames in so many seconds, at least one each.
+    /// `frames` in `seconds`, at least one each.
     pub fn new(frames: u64, seconds: u64) -> Self {
         Self { frames: frames.max(1), seconds: seconds.max(1) }
     }

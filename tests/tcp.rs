@@ -33,7 +33,7 @@ struct Case {
     buffer: usize,
     /// What the receiver reads at a time, over and over.
     reads: Vec<usize>,
-    /// After so many bytes it hangs up.
+    /// After this many bytes it hangs up.
     patience: usize,
 }
 

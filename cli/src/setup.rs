@@ -33,7 +33,7 @@ impl Setup {
         if let (Some(asked), Some(there)) = (asked, there)
             && asked > there
         {
-            let hint = format!("so many heaps were asked for, the source has {there}");
+            let hint = format!("the source has {there} heaps");
             return Err(SettingsError::unusable(keys::HEAPS, asked, hint).into());
         }
         settings.heap.count = asked.or(there);

@@ -57,7 +57,7 @@ impl Faulty {
         }
     }
 
-    /// Has room for so many packets posted and not done, as a device's queue has. A post beyond it
+    /// Has room for `packets` posted and not done, as a device's queue has. A post beyond it
     /// panics: the sender is to count.
     pub fn with_max_in_flight(mut self, packets: u32) -> Self {
         self.max_in_flight = packets;

@@ -81,12 +81,12 @@ impl Encoder {
         (count * self.format.bits()).div_ceil(8)
     }
 
-    /// About half of so many samples, and such that they are packed into whole bytes.
+    /// About half of `count` samples, such that they are packed into whole bytes.
     pub(super) fn half(&self, count: usize) -> usize {
         (count / 2).next_multiple_of(BLOCK).min(count)
     }
 
-    /// Bytes of so many samples before they are packed.
+    /// Bytes of `count` samples before they are packed.
     pub(super) fn size_of(&self, count: usize) -> usize {
         count * self.samples.size()
     }
@@ -228,7 +228,7 @@ const AT_ONCE: usize = 32;
 /// Bytes of a block of the widest samples, and what is written in excess after it.
 const ROOM: usize = 4 * BLOCK + 8;
 const TWO_TO_52: f64 = 4_503_599_627_370_496.0;
-/// So many bytes of samples are worth a second thread.
+/// Bytes of samples that are worth a second thread.
 const SHARED: usize = 16 << 20;
 
 #[cfg(test)]

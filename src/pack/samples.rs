@@ -37,7 +37,7 @@ impl<'a> Samples<'a> {
         }
     }
 
-    /// So many bytes at once; the last block may have fewer.
+    /// Blocks of `len` bytes; the last may have fewer.
     pub(super) fn blocks(self, len: usize) -> impl Iterator<Item = Self> {
         let mut rest = self;
         std::iter::from_fn(move || {

@@ -15,7 +15,7 @@ pub(super) struct Assembler {
     items: Items,
     sequence: Sequence,
     /// Heaps that are not whole yet, in a ring: each that starts takes the place of the one that
-    /// started so many heaps before, whether that is whole or not.
+    /// started a ring's length before, whether that is whole or not.
     ring: Vec<Option<PartialHeap>>,
     next_place: usize,
     place_of_cnt: HashMap<u64, usize>,

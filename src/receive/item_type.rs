@@ -110,7 +110,7 @@ impl ItemType {
         }
     }
 
-    /// Bytes of so many elements.
+    /// Bytes of this many elements.
     fn bytes(&self, elements: Option<u64>) -> Option<usize> {
         usize::try_from(elements?.checked_mul(self.element_bits())?.div_ceil(8)).ok()
     }

@@ -37,7 +37,7 @@ pub(super) struct Course {
 pub(super) enum Lies {
     /// In one piece.
     Whole,
-    /// Payload in its place, and so many heads of that many bytes.
+    /// Payload in its place, and this many heads of `head_len` bytes.
     Landed { heads: usize, head_len: usize },
 }
 

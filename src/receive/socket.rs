@@ -177,7 +177,7 @@ impl Message {
 
 /// The datagrams of a message.
 pub(super) enum Datagrams<'a> {
-    /// So many without any bytes.
+    /// This many, without any bytes.
     Empty(usize),
     /// Cut from one piece.
     Some(Chunks<'a, u8>),

@@ -24,7 +24,7 @@ pub struct MappedBytes<'a> {
 // SAFETY: its pointer is as good as a shared reference to the memory, which is `Sync`, and all that is
 // done by it is to copy bytes out.
 unsafe impl Send for MappedBytes<'_> {}
-// SAFETY: likewise.
+// SAFETY: as for Send.
 unsafe impl Sync for MappedBytes<'_> {}
 
 impl<'a> MappedBytes<'a> {

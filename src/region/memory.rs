@@ -139,7 +139,7 @@ impl Memory {
         self.map.as_ref().map_or(std::ptr::dangling(), |map| map.as_mut_ptr().cast_const())
     }
 
-    /// Likewise; writing through it is undefined for a file.
+    /// The first byte; writing through it is undefined for a file.
     pub(super) fn as_mut_ptr(&self) -> *mut u8 {
         self.map.as_ref().map_or(std::ptr::dangling_mut(), Mapping::as_mut_ptr)
     }

@@ -219,5 +219,5 @@ impl io::Write for PayloadWriter<'_> {
     }
 }
 
-/// Marks the parts that are the same in every heap. No heap has so many items.
+/// Marks the parts that are the same in every heap. No heap has that many items.
 const CONSTANT: u32 = 1 << 31;

@@ -13,7 +13,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// None so far, of so many heaps.
+    /// None so far, of this many heaps.
     pub(super) fn new(heaps: u32) -> Self {
         Self { heaps, errors: Vec::new() }
     }
@@ -23,7 +23,7 @@ impl Failures {
         self.of(heap).get_or_insert_with(|| error.clone());
     }
 
-    /// Likewise, but of this reason, whatever there was before.
+    /// The heap failed for this reason, whatever there was before.
     pub(super) fn replace(&mut self, heap: u32, error: SendError) {
         *self.of(heap) = Some(error);
     }

@@ -76,7 +76,7 @@ pub struct Sender {
     regions: Vec<u64>,
     /// Room for what the backend says, kept to allocate it once.
     done: Vec<Done>,
-    /// Likewise, for what ends a wait.
+    /// What ends a wait, kept to allocate it once.
     wait: Wait,
     next_cnt: u64,
     cnt_step: u64,
@@ -247,7 +247,7 @@ impl Sender {
         self.submit_with(batch, heaps, None)
     }
 
-    /// Likewise, at a rate of its own in place of the sender's.
+    /// As [`Sender::submit`], at a rate of its own in place of the sender's.
     ///
     /// # Errors
     ///
@@ -327,7 +327,7 @@ impl Sender {
         self.idle_with(None, Some(limit));
     }
 
-    /// Likewise, or until `waker` is readable, which is not read. Without a limit, it returns at once where
+    /// As [`Sender::idle`], or until `waker` is readable; it is not read. Without a limit, it returns at once where
     /// nothing would ever end it.
     pub(crate) fn idle_with(&mut self, waker: Option<BorrowedFd<'_>>, limit: Option<Duration>) {
         self.wait.clear();

@@ -53,7 +53,7 @@ impl Pacing {
         }
     }
 
-    /// Says that so many bytes of those that count went at `now`.
+    /// Says that `bytes` of those that count went at `now`.
     pub(super) fn spend(&mut self, now: Duration, bytes: u64) {
         if let Some((last, gap)) = self.last {
             self.jitter.record(now.saturating_sub(last).abs_diff(gap));

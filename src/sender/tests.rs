@@ -72,7 +72,7 @@ proptest! {
     }
 }
 
-/// Admits so many packets at a time, then all.
+/// Admits the next portion at each look, then all packets.
 struct Portions {
     portions: std::vec::IntoIter<u32>,
     admitted: Arc<AtomicU64>,

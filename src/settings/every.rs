@@ -41,7 +41,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// How often something happens: after so many heaps, `1000`, or so much time, `10s`.
+/// How often something happens: after a number of heaps, `1000`, or a time, `10s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
     /// After this many heaps, at least 1.

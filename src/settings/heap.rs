@@ -25,7 +25,7 @@ pub(super) const SECTION: Section<Settings> = Section {
             DESCRIPTORS_EVERY,
             "descriptors_every",
             "HEAPS|TIME",
-            "Send descriptors again after so many heaps, or so much time, for receivers that join late",
+            "Send descriptors again after this many heaps, or this long, for receivers that join late",
             "never",
             |it| &mut it.heap.descriptors_every,
         ),

@@ -13,7 +13,7 @@ pub(super) const SECTION: Section<Settings> = Section {
             SHARE,
             "share",
             "heaps|destinations|files",
-            "Send a share of the stream: every so many heaps, destinations with their heaps, or files",
+            "Send a share of the stream: every Nth heap, destinations with their heaps, or files",
             "all of it, or heaps with --ranks",
             |it| &mut it.senders.share,
         )

@@ -74,7 +74,7 @@ impl fmt::Display for Rate {
 pub struct Ratio(u32);
 
 impl Ratio {
-    /// So many thousandths: 1000 is as much.
+    /// In thousandths: 1000 is a ratio of one.
     pub const fn from_per_mille(per_mille: u32) -> Self {
         Self(per_mille)
     }

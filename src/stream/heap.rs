@@ -38,7 +38,7 @@ struct HeapItem {
 enum Content {
     /// Set anew in each heap, inside the item pointer.
     Immediate,
-    /// Filled in anew in each heap: so many bytes.
+    /// Filled in anew in each heap: this many bytes.
     Payload(usize),
     /// The same in every heap.
     Constant(Vec<u8>),

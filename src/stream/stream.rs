@@ -52,7 +52,7 @@ pub struct Stream {
     report: Report,
 }
 
-/// Descriptors that are sent again after so many heaps.
+/// Descriptors that are sent again every now and then.
 struct Descriptors {
     /// None while they are in flight.
     batch: Option<Batch>,
@@ -343,8 +343,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// The batch comes back if it has not so many heaps, or the stream takes no more so many; if it is of
-    /// another stream, or lacks payload that is to be attached.
+    /// The batch comes back if it holds fewer heaps, or the stream takes fewer; if it is of another stream,
+    /// or lacks payload that is to be attached.
     pub fn submit(&mut self, batch: Batch, heaps: u32) -> Result<(), Rejected> {
         self.submit_job(batch, heaps, None)
     }

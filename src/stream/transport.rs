@@ -131,7 +131,7 @@ impl Transport {
         }
     }
 
-    /// Opens the backend, for at most so many packets in flight.
+    /// Opens the backend, for at most `packets` in flight.
     pub(super) fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
         Ok(match &self.way {
             Way::Udp(config) => Box::new(Udp::open(config)?),
@@ -164,7 +164,7 @@ impl Transport {
         }
     }
 
-    /// Calls that a batch of so many packets, in so many messages, takes.
+    /// Calls that a batch of `packets`, in `messages`, takes.
     pub fn doorbells(&self, packets: usize, messages: usize, layout: Layout) -> usize {
         match &self.way {
             Way::Udp(_) => messages.div_ceil(udp::MESSAGES_PER_CALL),

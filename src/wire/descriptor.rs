@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(Descriptor::decode(expected).unwrap(), descriptor);
     }
 
-    /// Likewise, of flavour 64-40.
+    /// As above, of flavour 64-40.
     #[test]
     fn numpy_descriptor_is_that_of_spead2() {
         let descriptor = Descriptor {

@@ -19,7 +19,7 @@ pub(super) const fn ip_header_len(ethertype: EtherType) -> usize {
     }
 }
 
-/// Likewise, with that of UDP.
+/// Bytes of an IP header without options and a UDP header.
 pub(crate) const fn ip_udp_header_len(ethertype: EtherType) -> usize {
     ip_header_len(ethertype) + udp::HEADER_LEN
 }

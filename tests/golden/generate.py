@@ -184,7 +184,7 @@ def random_id(rng: SplitMix64, bits: int) -> int:
 
 
 def described_id(rng: SplitMix64, bits: int) -> int:
-    """Likewise; a descriptor says it in an immediate. spead2 mixes up one that does not fit."""
+    """An identifier of a described item; a descriptor says it in an immediate. spead2 mixes up one that does not fit."""
     return rng.between(0x17, min(max_id(bits), 2**bits - 1))
 
 

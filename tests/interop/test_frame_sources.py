@@ -299,7 +299,7 @@ class DatagramSink:
 
 
 class StreamSink:
-    """Likewise for a connection, which a thread reads to its end."""
+    """A connection, which a thread reads to its end."""
 
     def __init__(self) -> None:
         import socket

@@ -1,6 +1,6 @@
 """Sources that are slow: what was read leaves, whether more comes or not.
 
-Nothing here is timed. A writer gives so many bytes and then waits until the receiver has all heaps that they hold;
+Nothing here is timed. A writer gives some bytes and then waits until the receiver has all heaps that they hold;
 if the sender kept one back, that would be for ever.
 """
 

@@ -107,7 +107,7 @@ def test_the_file_of_flags_says_tcp(doorbell, listen_tcp, tmp_path) -> None:
     assert len(receiver.data_heaps()) == 10
 
 
-# Not split and uncopied: so many small fragments overrun so small a receive buffer (docs/tcp.md).
+# Not split and uncopied: that many small fragments overrun this receive buffer (docs/tcp.md).
 @pytest.mark.parametrize("layout, zerocopy", [("packed", "off"), ("packed", "on"), ("split", "off")])
 def test_the_bytes_are_spead2s(doorbell, zerocopy: str, layout: str) -> None:
     """Heap by heap, as spead2's TCP sender writes the same items; a slow reader makes writes partial."""

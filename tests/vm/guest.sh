@@ -86,7 +86,7 @@ send() {
         >$out/send.json 2>$out/send.err
 }
 
-# arrived HEAPS: the sender sent, and the receiver verified, so many.
+# arrived HEAPS: the sender sent that many, and the receiver verified them.
 arrived() {
     wait $receiver || { echo "the receiver's exit code is $?"; return 1; }
     has $out/send.json "\"heaps\":$1," '"heaps_failed":0,' '"backend":"verbs"' &&

@@ -9,7 +9,7 @@ use super::{InvalidValue, SettingsError, SourceKind};
 /// How often files are sent, written as a number or `forever`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// So many times, at least once.
+    /// This often, at least once.
     Times(u64),
     /// Without end.
     Forever,

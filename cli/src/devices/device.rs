@@ -31,7 +31,7 @@ pub struct Capabilities {
     pub pacing_max_kbps: Option<u32>,
     /// Packets that a queue holds if each is in one piece.
     pub queue_packed: u32,
-    /// Likewise, if its header and its payload lie apart.
+    /// Packets that it holds if header and payload lie apart.
     pub queue_split: u32,
 }
 

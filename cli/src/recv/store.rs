@@ -138,7 +138,7 @@ impl Store {
     }
 }
 
-/// The head of a file of so many frames, as long as for any other number.
+/// The head of a file of `frames`, as long as for any other number.
 fn stack_head(descr: &str, shape: &[u64], frames: u64) -> Vec<u8> {
     let stacked = |frames| [&[frames], shape].concat();
     let longest = head(descr, &stacked(u64::MAX), None).len();

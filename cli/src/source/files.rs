@@ -63,7 +63,7 @@ impl Files {
         Ok(Self { items, heaps })
     }
 
-    /// All files so many times over; without end for `None`.
+    /// All files `times` over; without end for `None`.
     #[must_use]
     pub fn repeat(mut self, times: Option<u64>) -> Self {
         self.heaps.repeat(times);

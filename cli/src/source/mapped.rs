@@ -55,7 +55,7 @@ impl MappedHeaps {
         self.heaps = Some(self.once);
     }
 
-    /// These heaps so many times over; without end for `None`.
+    /// These heaps `times` over; without end for `None`.
     pub(super) fn repeat(&mut self, times: Option<u64>) {
         self.heaps = times.map(|times| self.once.saturating_mul(times));
     }

@@ -66,7 +66,7 @@ impl Verifier for RandomVerifier {
 /// The generator, as a stream of bytes that may be taken in pieces of any length.
 struct SplitMix64 {
     state: u64,
-    /// The last output, of which so many bytes at the end are not yet taken.
+    /// The last output; `left` bytes at its end are not yet taken.
     word: [u8; WORD],
     left: usize,
 }

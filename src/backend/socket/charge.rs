@@ -2,7 +2,7 @@
 
 use crate::page::PAGE;
 
-/// What the kernel charges a socket's receive buffer with for a packet of so many bytes of UDP payload, at
+/// What the kernel charges a socket's receive buffer with for a packet of `packet_len` bytes of UDP payload, at
 /// most, in bytes.
 ///
 /// That is all memory that the packet takes (`truesize`): up to 16 KiB one buffer, which comes in powers of

@@ -41,7 +41,7 @@ impl Suspension {
 
 /// With batches of 1 MiB at 10 Gbit/s, 50 ms.
 const FIRST_SUSPENSION: u32 = 64;
-/// Likewise, 3 s: a message in vain every now and then costs nothing.
+/// With such batches, 3 s: a message in vain every now and then costs nothing.
 const LONGEST_SUSPENSION: u32 = 4096;
 
 #[cfg(test)]

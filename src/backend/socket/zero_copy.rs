@@ -94,7 +94,7 @@ impl ZeroCopySends {
         self.suspension.post_begins();
     }
 
-    /// How many messages of so many bytes the next call should send without copying; `None` if it
+    /// How many messages of `bytes` the next call should send without copying; `None` if it
     /// should copy.
     pub(in crate::backend) fn messages(&self, bytes: u32) -> Option<u32> {
         let left = self.room.saturating_sub(self.outstanding);
@@ -256,7 +256,7 @@ mod tests {
 
     const SLOT: Slot = Slot { region: 1, batch: 0 };
 
-    /// Calls of so many messages, a packet each, which the kernel counts from `first` on.
+    /// Calls of these numbers of messages, a packet each, which the kernel counts from `first` on.
     fn sends(first: u32, calls: &[u32]) -> ZeroCopySends {
         let mut sends = ZeroCopySends::new(ZeroCopy::On);
         sends.next = u64::from(first);

@@ -113,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// Whether so many packets from here on may be sent, given what is sent in part.
+    /// Whether a post may go on with this packet, given what is sent in part.
     pub(super) fn goes_on_with(&self, slot: Slot, packet: u32) -> bool {
         self.begun.is_none_or(|(begun, at, _)| (begun, at) == (slot, packet))
     }

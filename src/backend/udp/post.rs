@@ -41,7 +41,7 @@ enum Way {
     Singly { end: u32 },
     /// As messages that the kernel copies.
     Copied { end: u32 },
-    /// As so many messages, at most, that it reads until it says otherwise.
+    /// As at most this many messages, whose memory it reads until it says otherwise.
     Pinned { messages: u32 },
 }
 

@@ -40,7 +40,7 @@ pub fn max_segments_through(interface: &Interface) -> Option<u32> {
     probe(&socket, &[ControlMessage::Ipv4PacketInfo(&through)], Some(&to)).ok()
 }
 
-/// Sends messages of so many packets, each of one byte.
+/// Sends messages of this many packets, each of one byte.
 fn probe(
     socket: &UdpSocket,
     control: &[ControlMessage<'_>],

@@ -23,7 +23,7 @@ pub(super) struct Context {
 // SAFETY: verbs may be called from any thread (ibv_open_device(3)); those that change the context or
 // the domain are called here by `open` and `drop` alone.
 unsafe impl Send for Context {}
-// SAFETY: likewise.
+// SAFETY: as for Send.
 unsafe impl Sync for Context {}
 
 /// Something that happened to a device as a whole.
@@ -55,7 +55,7 @@ pub struct DeviceCaps {
 }
 
 impl DeviceCaps {
-    /// Work requests of so many pieces that fit the device's longest queue.
+    /// Work requests of this many pieces that fit the device's longest queue.
     ///
     /// mlx5 takes one 64-byte block for a request of one piece and two for up to five, counts blocks
     /// in powers of two, and refuses more than `max_qp_wr` (rdma-core, providers/mlx5).
@@ -63,7 +63,7 @@ impl DeviceCaps {
         self.depth_in_blocks(if pieces <= 1 { 1 } else { 2 })
     }
 
-    /// Likewise for datagrams, which take two blocks at least: they carry an address of 48 bytes.
+    /// Work requests of datagrams that fit it. They take two blocks at least: they carry an address of 48 bytes.
     pub(super) fn datagram_depth(&self) -> u32 {
         self.depth_in_blocks(2)
     }
@@ -149,7 +149,7 @@ impl Context {
             zero(unsafe { sys::ibv_query_device_ex(self.as_ptr(), ptr::null(), &mut attr) });
         if extended.is_err() {
             // Providers without the extended query have none of the extended capabilities.
-            // SAFETY: likewise.
+            // SAFETY: as above.
             zero(unsafe { sys::ibv_query_device(self.as_ptr(), &mut attr.orig_attr) })?;
         }
         let pacing = &attr.packet_pacing_caps;

@@ -156,7 +156,7 @@ impl Gid {
         });
         if typed.is_err() {
             // Libraries before rdma-core 33, and kernels before 5.11, do not tell the type.
-            // SAFETY: likewise.
+            // SAFETY: as above.
             zero(unsafe { sys::ibv_query_gid(at, port, index.into(), &mut entry.gid) }).ok()?;
         }
         // SAFETY: all views of a GID are of plain bytes.

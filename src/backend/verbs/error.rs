@@ -52,7 +52,7 @@ impl From<Failure> for SendError {
 fn status_name(status: u32) -> Option<&'static str> {
     // SAFETY: libibverbs answers any number with a string constant, sys with another one.
     let name = unsafe { sys::ibv_wc_status_str(status) };
-    // SAFETY: likewise; null is not expected, but is checked.
+    // SAFETY: a string constant; null is not expected, but is checked.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }).and_then(|name| name.to_str().ok())
 }
 

@@ -61,7 +61,7 @@ impl MemoryRegion {
             sys::ibv_reg_mr_iova2(context.domain(), address, len, address as u64, relaxed)
         });
         let region = relaxed.or_else(|_| {
-            // SAFETY: likewise.
+            // SAFETY: as above.
             non_null(unsafe { sys::ibv_reg_mr(context.domain(), address, len, access as c_int) })
         })?;
         // SAFETY: not null.

@@ -96,7 +96,7 @@ enum Health {
     Sending,
     /// The queue pair is in error: what is queued comes back, then it is restarted.
     Draining,
-    /// Likewise, and what comes back is given up: the device did not answer for too long.
+    /// As `Draining`, but what comes back is given up: the device did not answer for too long.
     GivingUp,
 }
 
@@ -178,7 +178,7 @@ impl Verbs {
         })
     }
 
-    /// Packets of so many pieces that a queue on the device can hold.
+    /// Packets of this many pieces that a queue on the device can hold.
     ///
     /// # Errors
     ///

@@ -49,7 +49,7 @@ impl CompletionQueue {
             Ok(queue) => Ok(Self {
                 // SAFETY: neither is null.
                 queue: unsafe { NonNull::new_unchecked(queue) },
-                // SAFETY: likewise.
+                // SAFETY: neither is null.
                 channel: unsafe { NonNull::new_unchecked(channel) },
                 is_armed: false,
                 _context: context.clone(),

@@ -32,14 +32,14 @@ fn alone(test: &str, body: fn()) -> Option<Output> {
     Some(output.unwrap())
 }
 
-/// Runs `body` likewise, which is to come to its end.
+/// Runs `body` alone; it must come to its end.
 fn survives(test: &str, body: fn()) {
     let Some(output) = alone(test, body) else { return };
     let reached = String::from_utf8_lossy(&output.stdout).contains(REACHED);
     assert!(output.status.success() && reached, "{output:?}");
 }
 
-/// Runs `body` likewise, which is to die of its last SIGBUS.
+/// Runs `body` alone; it must die of its last SIGBUS.
 fn dies(test: &str, body: fn()) {
     let Some(output) = alone(test, body) else { return };
     let out = String::from_utf8_lossy(&output.stdout);

@@ -8,7 +8,7 @@ use super::Admission;
 use crate::backend::wait::Wait;
 use crate::region::InFlight;
 
-/// Admits so many packets beyond those that a receiver has counted.
+/// Admits a window of packets beyond those that a receiver has counted.
 pub struct Arrivals {
     window: u64,
     admitted: u64,

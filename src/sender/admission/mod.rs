@@ -75,7 +75,7 @@ impl Admissions {
         most
     }
 
-    /// So many of those that were admitted have gone.
+    /// `packets` of those that were admitted have gone.
     pub(super) fn posted(&mut self, packets: u32) {
         for it in &mut self.0 {
             it.left -= packets;

@@ -66,7 +66,7 @@ impl Adapter {
     }
 
     pub(crate) fn next_handle(&self) -> u32 {
-        // Truncation: no test creates so many objects.
+        // Truncation: no test creates that many objects.
         (self.handles.fetch_add(1, Ordering::Relaxed) + 1) as u32
     }
 

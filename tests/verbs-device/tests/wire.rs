@@ -15,7 +15,7 @@ use ibverbs_dl::*;
 use support::queue::{IP_CSUM, Queue, Request, SIGNALLED};
 use support::{on_device, skip};
 
-/// A UDP datagram of so many bytes in an Ethernet frame, with checksums that are wrong.
+/// A UDP datagram of `length` bytes in an Ethernet frame, with checksums that are wrong.
 fn frame(destination: [u8; 6], vlan: Option<u16>, length: usize) -> Vec<u8> {
     let mut frame = [&destination[..], &[2, 0, 0, 0, 0, 9]].concat();
     if let Some(vlan) = vlan {

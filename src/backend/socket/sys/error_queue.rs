@@ -44,7 +44,7 @@ impl ErrorQueue {
         }
     }
 
-    /// Takes at most so many entries, no more than [`ErrorQueue::ENTRIES`], from the queue of a
+    /// Takes at most `most` entries, no more than [`ErrorQueue::ENTRIES`], from the queue of a
     /// socket, and says how many; there may be more if it is all that was asked for.
     pub(in crate::backend) fn take(&mut self, socket: BorrowedFd<'_>, most: usize) -> usize {
         for entry in 0..most {

@@ -249,7 +249,7 @@ const SINK: [&str; 5] = [
 /// Loopback with a queue, from which the kernel copies messages when they leave it.
 const QUEUE: [&str; 2] =
     ["ip link set lo up", "tc qdisc add dev lo root tbf rate 4gbit burst 128kb limit 100mb"];
-/// Likewise, and so slow that packets are still in it after whatever else the machine has to do.
+/// So slow a queue that packets are still in it after whatever else the machine has to do.
 const SLOW_QUEUE: [&str; 2] =
     ["ip link set lo up", "tc qdisc add dev lo root tbf rate 20mbit burst 128kb limit 100mb"];
 const CAP_IPC_LOCK: u32 = 14;

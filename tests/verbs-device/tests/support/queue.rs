@@ -31,7 +31,7 @@ pub(crate) const SIGNALLED: u32 = ibv_send_flags::IBV_SEND_SIGNALED.0;
 pub(crate) const IP_CSUM: u32 = ibv_send_flags::IBV_SEND_IP_CSUM.0;
 
 impl Queue {
-    /// With room for so many requests of two entries each, and so many completions; ready to send.
+    /// With room for `max_wr` requests of two entries each, and `cqe` completions; ready to send.
     pub(crate) fn open(max_wr: u32, cqe: c_int) -> Self {
         let mut queue = Self::unready(max_wr, 2, cqe).expect("a queue pair");
         queue.make_ready();
@@ -143,7 +143,7 @@ impl Queue {
         }
     }
 
-    /// The completions there are now, at most so many: identifier and status.
+    /// The completions there are now, no more than `most`: identifier and status.
     pub(crate) fn poll(&mut self, most: usize) -> Vec<(u64, ibv_wc_status::Type)> {
         let mut wcs = vec![ibv_wc::default(); most];
         // SAFETY: there is room.
@@ -152,7 +152,7 @@ impl Queue {
         wcs[..polled as usize].iter().map(|wc| (wc.wr_id, wc.status)).collect()
     }
 
-    /// Polls until there were so many completions.
+    /// Polls until there were `count` completions.
     pub(crate) fn poll_until(&mut self, count: usize) -> Vec<(u64, ibv_wc_status::Type)> {
         let give_up = Instant::now() + Duration::from_secs(20);
         let mut all = Vec::new();
