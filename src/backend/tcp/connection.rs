@@ -22,7 +22,7 @@ use crate::backend::socket::{
 use crate::backend::wait::Wait;
 use crate::backend::{Counters, Done, OpenError, SendError};
 use crate::plan::Plan;
-use crate::region::{InFlight, Layout, Slot};
+use crate::region::{InFlight, Layout, MappedBytes, Slot};
 
 /// A connection to one destination, which is one flow.
 #[derive(Debug)]
@@ -226,11 +226,12 @@ impl Connection {
         if more || last < end {
             flags |= libc::MSG_MORE;
         }
+        let socket = self.socket.as_fd();
         let outcome = if packed {
-            self.socket.send_with_flags(&batch.adjacent(*next..last)[begun..], flags)
+            let bytes = &batch.adjacent(*next..last)[begun..];
+            send_pieces(socket, &[MappedBytes::of(bytes)], flags)
         } else {
-            let pieces = Pieces::of(batch, *next..last, begun);
-            send_pieces(self.socket.as_fd(), pieces.as_slice(), flags)
+            send_pieces(socket, Pieces::of(batch, *next..last, begun).as_slice(), flags)
         };
         let taken = match outcome {
             Ok(taken) => taken,
