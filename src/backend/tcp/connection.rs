@@ -22,7 +22,7 @@ use crate::backend::socket::{
 use crate::backend::wait::Wait;
 use crate::backend::{Counters, Done, OpenError, SendError};
 use crate::plan::Plan;
-use crate::region::{InFlight, Layout, MappedBytes, Slot};
+use crate::region::{InFlight, Layout, Slot};
 
 /// A connection to one destination, which is one flow.
 #[derive(Debug)]
@@ -226,12 +226,11 @@ impl Connection {
         if more || last < end {
             flags |= libc::MSG_MORE;
         }
-        let socket = self.socket.as_fd();
         let outcome = if packed {
-            let bytes = &batch.adjacent(*next..last)[begun..];
-            send_pieces(socket, &[MappedBytes::of(bytes)], flags)
+            self.socket.send_with_flags(&batch.adjacent(*next..last)[begun..], flags)
         } else {
-            send_pieces(socket, Pieces::of(batch, *next..last, begun).as_slice(), flags)
+            let pieces = Pieces::of(batch, *next..last, begun);
+            send_pieces(self.socket.as_fd(), pieces.as_slice(), flags)
         };
         let taken = match outcome {
             Ok(taken) => taken,
