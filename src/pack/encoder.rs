@@ -118,7 +118,7 @@ impl Encoder {
         let mut packed = [0; ROOM];
         let mut loss = Loss::default();
         let mut copied = [0; BLOCK * size_of::<f64>()];
-        for block in samples.blocks(BLOCK * self.samples.size()) {
+        for (block, ahead) in samples.blocks(BLOCK * self.samples.size()) {
             let block = block.read(&mut copied);
             let count = block.len() / self.samples.size();
             let values = match block.as_chunks().0.try_into() {
@@ -130,7 +130,7 @@ impl Encoder {
                     &converted
                 }
             };
-            loss.add(pack(self, values, &mut packed));
+            loss.add(pack(self, values, ahead, &mut packed));
             out.write_all(&packed[..self.packed_len(count)])?;
         }
         Ok(loss)
@@ -154,12 +154,19 @@ impl Encoder {
         }
     }
 
-    fn integers<const BITS: usize>(&self, values: &Values, packed: &mut [u8; ROOM]) -> Loss {
+    /// Packs a block, while samples `ahead` of it are fetched.
+    fn integers<const BITS: usize>(
+        &self,
+        values: &Values,
+        ahead: Samples<'_>,
+        packed: &mut [u8; ROOM],
+    ) -> Loss {
         let (low, high) = (self.interval.low(), self.interval.high());
         let steps_per_unit = self.last() / (high - low);
         let mut outside = 0_u64;
         // So few at once that the processor reads the next ones while it shifts the bits of these.
         for (block, values) in values.as_chunks::<AT_ONCE>().0.iter().enumerate() {
+            self.fetch(block, ahead);
             let mut integers = [0_u16; AT_ONCE];
             for (integer, &value) in integers.iter_mut().zip(values) {
                 let value = f64::from_le_bytes(value);
@@ -189,12 +196,20 @@ impl Encoder {
         loss
     }
 
-    fn halves(&self, values: &Values, packed: &mut [u8; ROOM]) -> Loss {
-        floats(values, packed, half::MAX, |value| half::from_f64(value).to_be_bytes())
+    fn halves(&self, values: &Values, ahead: Samples<'_>, packed: &mut [u8; ROOM]) -> Loss {
+        let fetch = |block| self.fetch(block, ahead);
+        floats(values, fetch, packed, half::MAX, |value| half::from_f64(value).to_be_bytes())
     }
 
-    fn singles(&self, values: &Values, packed: &mut [u8; ROOM]) -> Loss {
-        floats(values, packed, f64::from(f32::MAX), |value| (value as f32).to_be_bytes())
+    fn singles(&self, values: &Values, ahead: Samples<'_>, packed: &mut [u8; ROOM]) -> Loss {
+        let (fetch, most) = (|block| self.fetch(block, ahead), f64::from(f32::MAX));
+        floats(values, fetch, packed, most, |value| (value as f32).to_be_bytes())
+    }
+
+    /// Has a few of the samples ahead fetched: as many as are packed at once.
+    #[inline]
+    fn fetch(&self, block: usize, ahead: Samples<'_>) {
+        ahead.prefetch(self.size_of(block * AT_ONCE)..self.size_of((block + 1) * AT_ONCE));
     }
 
     /// The largest integer.
@@ -205,16 +220,22 @@ impl Encoder {
 
 fn floats<const SIZE: usize>(
     values: &Values,
+    fetch: impl Fn(usize),
     packed: &mut [u8; ROOM],
     most: f64,
     convert: impl Fn(f64) -> [u8; SIZE],
 ) -> Loss {
     let mut clipped = 0;
-    for (bytes, &value) in packed.as_chunks_mut().0.iter_mut().zip(values) {
-        let value = f64::from_le_bytes(value);
-        let beyond = value.abs() > most && value.is_finite();
-        clipped += u64::from(beyond);
-        *bytes = convert(if beyond { most.copysign(value) } else { value });
+    let packed = packed.as_chunks_mut().0.as_chunks_mut::<AT_ONCE>().0;
+    let values = values.as_chunks::<AT_ONCE>().0;
+    for (block, (packed, values)) in packed.iter_mut().zip(values).enumerate() {
+        fetch(block);
+        for (bytes, &value) in packed.iter_mut().zip(values) {
+            let value = f64::from_le_bytes(value);
+            let beyond = value.abs() > most && value.is_finite();
+            clipped += u64::from(beyond);
+            *bytes = convert(if beyond { most.copysign(value) } else { value });
+        }
     }
     Loss { clipped, not_a_number: 0 }
 }

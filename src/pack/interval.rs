@@ -44,7 +44,7 @@ impl Interval {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         let mut values = [[0; size_of::<f64>()]; BLOCK];
         let mut copied = [0; BLOCK * size_of::<f64>()];
-        for block in samples.blocks(BLOCK * kind.size()) {
+        for (block, _) in samples.blocks(BLOCK * kind.size()) {
             let block = block.read(&mut copied);
             let values = &mut values[..block.len() / kind.size()];
             kind.load(block, values);

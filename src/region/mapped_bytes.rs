@@ -85,6 +85,21 @@ impl<'a> MappedBytes<'a> {
         true
     }
 
+    /// Has the processor fetch some of them, those that there are, to be copied soon. A copy of a block waits for
+    /// memory all by itself; what is fetched meanwhile is there when its turn comes.
+    #[inline]
+    pub(crate) fn prefetch(self, range: Range<usize>) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        for offset in (range.start..range.end.min(self.len())).step_by(CACHE_LINE) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let place = self.as_ptr().wrapping_add(offset);
+            // SAFETY: it reads nothing as far as the program can see, and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = range;
+    }
+
     /// A copy of all of them in place of what is in `to`, which allocates nothing if it has room.
     pub(crate) fn read_into(self, to: &mut Vec<u8>) {
         to.resize(self.len(), 0);
@@ -132,6 +147,8 @@ fn settle(bytes: &mut [u8]) {
     let _ = bytes;
 }
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const CACHE_LINE: usize = 64;
 /// Bytes compared at once, which stay in the first-level cache.
 const BLOCK: usize = 1024;
 
