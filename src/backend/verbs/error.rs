@@ -66,7 +66,7 @@ pub(super) fn explain(error: io::Error) -> String {
         Some(libc::ENOMEM) => ": is RLIMIT_MEMLOCK (ulimit -l) large enough for the plan?".into(),
         Some(libc::EOPNOTSUPP | libc::EINVAL) => {
             ": the device may have no raw packet queue pairs (`doorbell devices`): ConnectX NICs have, \
-             rxe and siw have not; queue pairs for datagrams (ud) are on all"
+             rxe and siw have not; every device has those of ud, for backend.qp"
                 .into()
         }
         Some(libc::ENOSYS) => ": the kernel has no RDMA (modprobe ib_uverbs)".into(),
