@@ -139,7 +139,7 @@ fn a_batch_is_repeated_until_the_end() {
     let (sender, mut batches) = sender(&capture, &[], 2);
     let mut pipeline = Pipeline::start(sender, 2, None).unwrap();
     pipeline.repeat(batches.pop().unwrap(), Duration::from_millis(2));
-    while capture.packets().len() < 9 {
+    while capture.so_far().0.len() < 9 {
         thread::yield_now();
     }
     pipeline.submit(batches.pop().unwrap());

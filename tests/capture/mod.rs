@@ -19,22 +19,30 @@ impl Capture {
         Box::new(Pcap::new(Box::new(self.clone()), &PcapConfig::to(destinations)).unwrap())
     }
 
-    /// The datagrams: where each goes, and its payload.
+    /// The datagrams, once all is written: where each goes, and its payload.
     pub(crate) fn datagrams(&self) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (datagrams, rest) = self.so_far();
+        assert_eq!(rest, 0, "bytes after the last frame");
+        datagrams
+    }
+
+    /// The datagrams of frames that are whole, and how many bytes there are of the next one.
+    pub(crate) fn so_far(&self) -> (Vec<(SocketAddr, Vec<u8>)>, usize) {
         let capture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file_header, mut rest) = capture.split_at(24);
-        assert_eq!(file_header[..4], 0xa1b2_3c4d_u32.to_le_bytes());
         let mut datagrams = Vec::new();
+        let Some((file_header, mut rest)) = capture.split_at_checked(24) else {
+            return (datagrams, capture.len());
+        };
+        assert_eq!(file_header[..4], 0xa1b2_3c4d_u32.to_le_bytes());
         while let Some((record, after)) = rest.split_at_checked(16) {
             let captured = u32::from_le_bytes(record[8..12].try_into().unwrap());
             let original = u32::from_le_bytes(record[12..].try_into().unwrap());
             assert_eq!(captured, original, "a frame was cut short");
-            let (frame, after) = after.split_at(captured as usize);
+            let Some((frame, after)) = after.split_at_checked(captured as usize) else { break };
             datagrams.push(datagram(frame));
             rest = after;
         }
-        assert!(rest.is_empty(), "{} bytes after the last frame", rest.len());
-        datagrams
+        (datagrams, rest.len())
     }
 
     /// The payload of each datagram.
