@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod completion;
+mod error;
 mod failures;
 mod pacing;
 mod pipeline;
@@ -13,28 +14,27 @@ mod tests;
 mod wakeup;
 
 use std::collections::VecDeque;
-use std::hint;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use completion::{Completion, HeapFailure, Reason, Rejected};
+pub use error::AllocateError;
 pub(crate) use pipeline::{DRAIN, Next, PipelineOptions, pin};
 pub use pipeline::{Job, NextCompletion, Panicked, Pipeline};
 pub use stop::Stop;
 pub use substreams::Substreams;
-use thiserror::Error;
 
 use self::admission::{Admission, Admissions};
 use self::completion::Entry;
 pub(crate) use self::pacing::MIN_SLEEP;
-use self::pacing::Pacing;
+use self::pacing::{Pacing, spin};
 use crate::backend::wait::Wait;
-use crate::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
+use crate::backend::{Backend, Caps, Counters, Done, SendError};
 use crate::histogram::Histogram;
 use crate::pacer::{Counted, Rate};
 use crate::plan::Plan;
-use crate::region::{Batch, Layout, Memory, Region, RegionError};
+use crate::region::{Batch, Layout, Memory, Region};
 
 /// Sends batches through a backend.
 ///
@@ -244,7 +244,7 @@ impl Sender {
     /// The batch comes back at once if it is not of this sender, has fewer heaps, lacks a payload
     /// that is to be attached, or the backend has failed.
     pub fn submit_first(&mut self, batch: Batch, heaps: u32) -> Result<(), Rejected> {
-        self.submit_with(batch, heaps, None)
+        self.send(batch, heaps, None)
     }
 
     /// As [`Sender::submit`], at a rate of its own in place of the sender's.
@@ -253,15 +253,10 @@ impl Sender {
     ///
     /// See [`Sender::submit_first`].
     pub fn submit_at(&mut self, batch: Batch, heaps: u32, rate: Rate) -> Result<(), Rejected> {
-        self.submit_with(batch, heaps, Some(rate))
+        self.send(batch, heaps, Some(rate))
     }
 
-    fn submit_with(
-        &mut self,
-        batch: Batch,
-        heaps: u32,
-        rate: Option<Rate>,
-    ) -> Result<(), Rejected> {
+    fn send(&mut self, batch: Batch, heaps: u32, rate: Option<Rate>) -> Result<(), Rejected> {
         let reason = if !self.regions.contains(&batch.slot().region) {
             Some(Reason::Foreign)
         } else if heaps == 0 || heaps > batch.heaps() {
@@ -282,8 +277,7 @@ impl Sender {
         let disabled = self.substreams.disabled();
         let entry = Entry::new(in_flight, self.next_cnt, self.cnt_step, disabled, rate);
         self.in_flight.push_back(entry);
-        let step = self.cnt_step.wrapping_mul(u64::from(heaps));
-        self.next_cnt = self.next_cnt.wrapping_add(step);
+        self.next_cnt = self.next_cnt.wrapping_add(self.cnt_step.wrapping_mul(u64::from(heaps)));
         self.post();
         Ok(())
     }
@@ -327,8 +321,8 @@ impl Sender {
         self.idle_with(None, Some(limit));
     }
 
-    /// As [`Sender::idle`], or until `waker` is readable; it is not read. Without a limit, it returns at once where
-    /// nothing would ever end it.
+    /// As [`Sender::idle`], or until `waker` is readable; it is not read. Without a limit, it returns at once
+    /// where nothing would ever end it.
     pub(crate) fn idle_with(&mut self, waker: Option<BorrowedFd<'_>>, limit: Option<Duration>) {
         self.wait.clear();
         if self.is_any_complete() {
@@ -497,36 +491,6 @@ impl std::fmt::Debug for Sender {
             .field("in_flight", &self.in_flight.len())
             .field("next_cnt", &self.next_cnt)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why there are no batches.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum AllocateError {
-    /// The region cannot be laid out.
-    #[error(transparent)]
-    Region(#[from] RegionError),
-    /// The backend refuses the region.
-    #[error(transparent)]
-    Register(#[from] OpenError),
-    /// The backend has failed before.
-    #[error("the backend has failed")]
-    Failed,
-    /// The plan has more destinations than the backend.
-    #[error("the plan has {plan} flows, the backend was opened with {backend} destinations")]
-    Flows {
-        /// Flows of the plan.
-        plan: u32,
-        /// Destinations of the backend.
-        backend: u32,
-    },
-}
-
-fn spin(time: Duration) {
-    let begin = Instant::now();
-    while begin.elapsed() < time {
-        hint::spin_loop();
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a sender keeps to its rate.
 
+use std::hint;
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
@@ -69,6 +70,14 @@ impl Pacing {
         // Linux's fs/select.c), so that is slept through bit by bit.
         let sleep = pause.checked_sub(self.min_sleep).filter(|sleep| !sleep.is_zero())?;
         Some(sleep - sleep / SLACK)
+    }
+}
+
+/// Passes a time that is too short to be slept through.
+pub(super) fn spin(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        hint::spin_loop();
     }
 }
 

@@ -109,7 +109,7 @@ impl Poster {
             if job.tag != 0 {
                 self.tags.push((job.batch.slot(), job.tag));
             }
-            if let Err(rejected) = self.sender.submit_with(job.batch, job.heaps, job.rate) {
+            if let Err(rejected) = self.sender.send(job.batch, job.heaps, job.rate) {
                 self.give_back(Err(rejected));
             }
         }
@@ -141,7 +141,7 @@ impl Poster {
                 self.sender.number_heaps(first, step);
             }
             let heaps = batch.heaps();
-            if let Err(rejected) = self.sender.submit_with(batch, heaps, None) {
+            if let Err(rejected) = self.sender.send(batch, heaps, None) {
                 self.give_back(Err(rejected));
             }
         }

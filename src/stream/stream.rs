@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::error::{Broken, BrokenReason, StreamError};
 use super::heap::Heap;
 use super::jitter::Jitter;
-use super::ledger::{Figures, Ledger};
+use super::ledger::Ledger;
+use super::monitor::Monitor;
 use super::pacing::{FrameClock, pace};
 use super::plan::StreamPlan;
 use super::report::Report;
@@ -66,19 +67,6 @@ impl Descriptors {
     /// How many data heaps may go, of which `submitted` were, before they are due; none if they are.
     fn room(&self, submitted: u64) -> u64 {
         (self.since + self.every).saturating_sub(submitted)
-    }
-}
-
-/// Looks at a stream from any thread, at no cost to it.
-#[derive(Clone)]
-pub struct Monitor {
-    ledger: Arc<Ledger>,
-}
-
-impl Monitor {
-    /// How it stands.
-    pub fn figures(&self) -> Figures {
-        self.ledger.figures()
     }
 }
 
