@@ -15,10 +15,10 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorbell::backend::udp::{Udp, UdpConfig};
 use doorbell::backend::wait::Wait;
-use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
+use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError, anonymous_memory};
 use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
-use doorbell::region::{Batch, InFlight, Layout, Region};
+use doorbell::region::{Arrangement, Batch, InFlight, Layout, Memory, Region};
 use doorbell::sender::Sender;
 use doorbell::wire::{Descriptor, Field, Flavour};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -141,7 +141,8 @@ fn on_loopback(
     }
     let addresses = deaf.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
     let mut udp = Udp::open(&UdpConfig::new(addresses))?;
-    let (region, mut batches) = Region::allocate(&plan, layout, 1, 0, Vec::new())?;
+    let (region, mut batches) =
+        Region::allocate(&plan, layout, 1, udp.caps().placement, Vec::new())?;
     udp.register(&region, &mut batches)?;
     Ok((udp, batches.remove(0).stamp(plan.heaps(), 1, 1), deaf))
 }
@@ -157,6 +158,10 @@ struct Void {
 unsafe impl Backend for Void {
     fn caps(&self) -> Caps {
         Caps::new("void")
+    }
+
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        anonymous_memory("void", arrangement, batches)
     }
 
     fn register(&mut self, _: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use doorbell::backend::fault::{Fault, Faulty};
 use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError, wait::Wait};
 use doorbell::pacer::Rate;
-use doorbell::region::{Batch, InFlight, Region};
+use doorbell::region::{Arrangement, Batch, InFlight, Memory, Region};
 use doorbell::sender::Reason;
 use doorbell::settings::Settings;
 use doorbell::stream::{Broken, BrokenReason, Heap, Report, Stream, StreamPlan};
@@ -300,6 +300,10 @@ struct Panics(Box<dyn Backend>, u32);
 unsafe impl Backend for Panics {
     fn caps(&self) -> Caps {
         self.0.caps()
+    }
+
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        self.0.allocate(arrangement, batches)
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {

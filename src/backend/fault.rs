@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Region};
+use crate::region::{Arrangement, Batch, InFlight, Memory, Region};
 
 /// What goes wrong with one post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,10 @@ impl Faulty {
 unsafe impl Backend for Faulty {
     fn caps(&self) -> Caps {
         Caps { max_in_flight: self.max_in_flight, ..self.inner.caps() }
+    }
+
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        self.inner.allocate(arrangement, batches)
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {

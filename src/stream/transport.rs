@@ -9,9 +9,9 @@ use crate::backend::pcap::{self, Pcap, PcapConfig};
 use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
 use crate::backend::verbs::{self, CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
-use crate::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
-use crate::plan::{PacketSize, Plan, RunLimits, runs};
-use crate::region::Layout;
+use crate::backend::{Backend, OpenError, max_packet_size};
+use crate::plan::{PacketSize, Plan, runs};
+use crate::region::{Layout, Placement};
 use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError};
 
 /// A way onto the wire that was found for a stream.
@@ -147,20 +147,19 @@ impl Transport {
 
     /// How many packets each message to the kernel holds, in a whole batch.
     pub fn messages(&self, plan: &Plan, layout: Layout) -> Vec<usize> {
-        let limits = match &self.way {
-            Way::Udp(config) => config.limits(),
-            Way::Tcp(_) => return calls(plan, layout),
-            Way::Verbs(_) | Way::Pcap(..) => RunLimits { segments: 1, bytes: MAX_UDP_PAYLOAD },
-        };
-        runs(plan.packets(), limits).map(|run| run.packets.len()).collect()
+        match &self.way {
+            Way::Tcp(_) => calls(plan, layout),
+            _ => runs(plan.packets(), self.placement().run).map(|run| run.packets.len()).collect(),
+        }
     }
 
-    /// Bytes before each packet.
-    pub fn headroom(&self) -> usize {
+    /// How its packets lie.
+    pub fn placement(&self) -> Placement {
         match &self.way {
-            Way::Udp(_) | Way::Tcp(_) => 0,
-            Way::Verbs(config) => config.flows.headroom(),
-            Way::Pcap(_, config) => config.header_len(),
+            Way::Udp(config) => config.placement(),
+            Way::Tcp(_) => Placement::ADJACENT,
+            Way::Verbs(config) => config.flows.placement(),
+            Way::Pcap(_, config) => config.placement(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::backend::fault::{Fault, Faulty};
 use crate::backend::pcap::{Pcap, PcapConfig};
 use crate::plan::{HeapSpec, Order, PacketSize, Plan};
-use crate::region::{Layout, Region};
+use crate::region::{Layout, Placement, Region};
 use crate::sender::Sender;
 use crate::wire::Flavour;
 
@@ -148,7 +148,8 @@ fn complete(entry: Entry) -> Completion {
 }
 
 fn in_flight(plan: &Arc<Plan>) -> InFlight {
-    let (_, mut batches) = Region::allocate(plan, Layout::Packed, 1, 0, Vec::new()).unwrap();
+    let (_, mut batches) =
+        Region::allocate(plan, Layout::Packed, 1, Placement::ADJACENT, Vec::new()).unwrap();
     batches.remove(0).stamp(plan.heaps(), 5, 2)
 }
 
