@@ -46,6 +46,13 @@ pub enum BackendKind {
     Pcap,
 }
 
+impl BackendKind {
+    /// Whether it leads to a receiver.
+    pub fn has_receiver(self) -> bool {
+        self != Self::Pcap
+    }
+}
+
 /// How packets lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LayoutKind {
