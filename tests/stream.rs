@@ -292,6 +292,17 @@ fn a_failure_for_good_ends_the_stream_and_close_tells_why() {
     assert!(report.heaps_failed > 0 && !report.is_success());
 }
 
+#[test]
+fn a_stream_to_nowhere_is_counted_and_arrives_nowhere() {
+    let (receiver, settings) = receiver(&[("backend", "null"), ("heaps", "10")]);
+    let mut stream = Stream::open(settings, heap()).unwrap();
+    while submit(&mut stream) {}
+    let report = stream.close().unwrap();
+    assert_eq!((report.heaps, report.sent(), report.backend), (10, 10, "null"));
+    receiver.set_nonblocking(true).unwrap();
+    assert!(receiver.recv(&mut [0; 2000]).is_err());
+}
+
 /// A backend that panics at its n-th post.
 struct Panics(Box<dyn Backend>, u32);
 

@@ -6,6 +6,7 @@
 pub mod fault;
 pub mod interface;
 pub mod neighbour;
+pub mod null;
 pub mod pcap;
 pub(crate) mod socket;
 pub mod tcp;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::StreamError;
 use crate::backend::interface::Interface;
+use crate::backend::null::{self, Null};
 use crate::backend::pcap::{self, Pcap, PcapConfig};
 use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
@@ -30,6 +31,7 @@ enum Way {
     Tcp(TcpConfig),
     Verbs(VerbsConfig),
     Pcap(PathBuf, PcapConfig),
+    Null { flows: u32 },
 }
 
 impl Transport {
@@ -44,13 +46,13 @@ impl Transport {
         let asked = || "asked for".to_owned();
         match (settings.backend.kind, &settings.backend.pcap) {
             (BackendKind::Pcap, path) => {
-                // A capture needs no route; where there is one, it shows what that would carry.
-                let mtu = settings
-                    .stream
-                    .mtu
-                    .unwrap_or_else(|| udp::route_mtu(&request.udp()).unwrap_or(ETHERNET_MTU));
                 let path = path.as_deref().unwrap_or_default().into();
+                let mtu = request.mtu_without_route();
                 Ok(Self { way: Way::Pcap(path, request.pcap()), reason: asked(), mtu })
+            }
+            (BackendKind::Null, _) => {
+                let way = Way::Null { flows: destinations.len() as u32 };
+                Ok(Self { way, reason: asked(), mtu: request.mtu_without_route() })
             }
             (BackendKind::Udp, _) => request.by_udp(asked()),
             (BackendKind::Tcp, _) => {
@@ -93,6 +95,7 @@ impl Transport {
             Way::Tcp(_) => tcp::NAME,
             Way::Verbs(_) => verbs::NAME,
             Way::Pcap(..) => pcap::NAME,
+            Way::Null { .. } => null::NAME,
         }
     }
 
@@ -142,6 +145,7 @@ impl Transport {
                 ..config.clone()
             })?),
             Way::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+            Way::Null { flows } => Box::new(Null::new(*flows)),
         })
     }
 
@@ -157,7 +161,7 @@ impl Transport {
     pub fn placement(&self) -> Placement {
         match &self.way {
             Way::Udp(config) => config.placement(),
-            Way::Tcp(_) => Placement::ADJACENT,
+            Way::Tcp(_) | Way::Null { .. } => Placement::ADJACENT,
             Way::Verbs(config) => config.flows.placement(),
             Way::Pcap(_, config) => config.placement(),
         }
@@ -171,7 +175,7 @@ impl Transport {
             // A device that cannot be asked says so when it is opened.
             Way::Verbs(config) => Verbs::depth(config, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
-            Way::Pcap(..) => 1,
+            Way::Pcap(..) | Way::Null { .. } => 1,
         }
     }
 }
@@ -191,6 +195,12 @@ impl Request<'_> {
             None => udp::route_mtu(&udp)?,
         };
         Ok(Transport { way: Way::Udp(udp), reason, mtu })
+    }
+
+    /// A file or nothing needs no route; where there is one, it shows what that would carry.
+    fn mtu_without_route(&self) -> u32 {
+        let of_route = || udp::route_mtu(&self.udp()).unwrap_or(ETHERNET_MTU);
+        self.settings.stream.mtu.unwrap_or_else(of_route)
     }
 
     fn by_verbs(&self, reason: String) -> Result<Transport, OpenError> {
