@@ -65,7 +65,7 @@ proptest! {
         limit in select(vec![88_usize, 200, 1472, 8972]),
         order in select(vec![Order::Serial, Order::RoundRobin]),
         layout in select(vec![Layout::Packed, Layout::Split]),
-        way in select(vec![Way::Fill, Way::Chunks, Way::Writer, Way::Items]),
+        way in select(vec![Writing::Fill, Writing::Chunks, Writing::Writer, Writing::Items]),
     ) {
         // Constants are all ones, fills are not.
         let spec = items.iter().enumerate().fold(HeapSpec::new(), |heap, (index, &(size, fill))| {
@@ -122,14 +122,14 @@ proptest! {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Writing {
     Fill,
     Chunks,
     Writer,
     Items,
 }
 
-impl Way {
+impl Writing {
     fn write(self, batch: &mut Batch, heap: u32, items: &[(usize, bool)], fills: &[u8]) {
         let mut rest = fills;
         match self {

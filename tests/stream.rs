@@ -12,7 +12,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::fault::{Fault, FaultInjector};
 use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError, wait::Wait};
 use doorbell::pacer::Rate;
 use doorbell::region::{Arrangement, Batch, InFlight, Memory, Region};
@@ -276,7 +276,7 @@ fn a_stop_ends_whoever_waits() {
 fn faulty(faults: Vec<Fault>) -> (UdpSocket, Stream) {
     let (receiver, settings) = receiver(&[("descriptors", "own")]);
     let plan = StreamPlan::new(settings, heap()).unwrap();
-    let plan = plan.wrap(move |inner| Box::new(Faulty::new(inner, faults.into_iter())));
+    let plan = plan.wrap(move |inner| Box::new(FaultInjector::new(inner, faults.into_iter())));
     (receiver, plan.open().unwrap())
 }
 

@@ -26,7 +26,7 @@ pub enum Fault {
 }
 
 /// A backend that does to each post what it is told.
-pub struct Faulty {
+pub struct FaultInjector {
     inner: Box<dyn Backend>,
     faults: Box<dyn Iterator<Item = Fault> + Send>,
     /// What is held back, and for how many polls.
@@ -39,7 +39,7 @@ pub struct Faulty {
     in_flight: u32,
 }
 
-impl Faulty {
+impl FaultInjector {
     /// Wraps a backend: each post suffers the next fault, and none after the last.
     pub fn new(
         inner: Box<dyn Backend>,
@@ -68,7 +68,7 @@ impl Faulty {
 #[expect(unsafe_code, reason = "the contract of the trait")]
 // SAFETY: memory is read by the inner backend alone, whose word is passed on late, but never early;
 // packets that are lost are never posted to it.
-unsafe impl Backend for Faulty {
+unsafe impl Backend for FaultInjector {
     fn caps(&self) -> Caps {
         Caps { max_in_flight: self.max_in_flight, ..self.inner.caps() }
     }
@@ -124,7 +124,7 @@ unsafe impl Backend for Faulty {
     }
 }
 
-impl Faulty {
+impl FaultInjector {
     fn post_at_fault(
         &mut self,
         batch: &mut InFlight,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::backend::fault::{Fault, Faulty};
+use crate::backend::fault::{Fault, FaultInjector};
 use crate::backend::pcap::{Pcap, PcapConfig};
 use crate::plan::{HeapSpec, Order, PacketSize, Plan};
 use crate::region::{Layout, Placement, Region};
@@ -105,7 +105,7 @@ fn a_large_batch_fails_as_a_whole() {
             let batches = if faults.starts_with(&[Fault::Hold(9)]) { 2 } else { 1 };
             let pcap =
                 Pcap::new(Box::new(std::io::sink()), &PcapConfig::to(vec![DESTINATION])).unwrap();
-            let faulty = Faulty::new(Box::new(pcap), faults.into_iter());
+            let faulty = FaultInjector::new(Box::new(pcap), faults.into_iter());
             let mut sender = Sender::new(Box::new(faulty.with_max_in_flight(max_in_flight)));
             for batch in sender.allocate(&plan, Layout::Packed, batches, Vec::new()).unwrap() {
                 sender.submit(batch).unwrap();
