@@ -90,8 +90,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             Key::new("backend.reconnect"),
             "reconnect",
             "SECONDS",
-            "How long to try to connect again to a TCP receiver that is gone, before its heaps fail; 0 is \
-             not at all",
+            "How long to try to connect to a TCP receiver that is not there yet, or is gone, before its heaps \
+             fail; 0 is not at all",
             "0",
             |it| &mut it.backend.reconnect,
         )
@@ -138,7 +138,8 @@ pub struct BackendSettings {
     pub zerocopy: ZeroCopy,
     /// Whether UDP packets are cut out of long messages, by the kernel or the device.
     pub gso: Gso,
-    /// How many seconds to try to connect again to a TCP receiver that is gone; 0 is not at all.
+    /// How many seconds to try to connect to a TCP receiver that is not there yet, or is gone; 0 is not at
+    /// all.
     pub reconnect: u32,
     /// The capture file to write, for [`BackendKind::Pcap`].
     pub pcap: Option<String>,
