@@ -89,7 +89,8 @@ pub unsafe trait Backend: Send {
     fn pace(&mut self, rate: Rate) -> Result<bool, SendError>;
 
     /// Bytes that were sent and that the other side has yet to acknowledge, where the protocol has it say so;
-    /// 0 where it does not. What has gone down with a connection is no part of them. Does not block.
+    /// 0 where it does not. What has gone down with a connection is no part of them. Takes note of whatever
+    /// else has come back. Does not block.
     ///
     /// # Errors
     ///

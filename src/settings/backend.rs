@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::{BACKEND, CPU, DEVICE, DST_MAC, INTERFACE, PCAP, QP, SOURCE_PORT, TO, VLAN};
+use super::keys::{BACKEND, CPU, DEVICE, DST_MAC, INTERFACE, PCAP, QP, SOURCE_PORT, TO, TTL, VLAN};
 use super::setting::choices;
 use super::{
     BackendKind, CompletionKind, Endpoint, Interface, Key, QueuePairKind, Row, Section, Settings,
@@ -196,6 +196,10 @@ impl BackendSettings {
             BackendKind::Tcp => {
                 built_by_kernel(stream, "tcp")?;
                 connectable(&stream.to)?;
+            }
+            BackendKind::Verbs if stream.ttl == Some(0) => {
+                let hint = "packets of TTL 0 stay on this host, and a device sends to others; take udp, or 1";
+                return Err(SettingsError::conflict(TTL, BACKEND, hint));
             }
             BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap => {}
         }
