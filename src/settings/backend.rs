@@ -18,8 +18,8 @@ pub(super) const SECTION: Section<Settings> = Section {
         Row::one(
             BACKEND,
             "backend",
-            "auto|verbs|udp|tcp|pcap",
-            "Way onto the wire; a named one never falls back",
+            "auto|verbs|udp|tcp|pcap|null",
+            "Way onto the wire; a named one never falls back. null sends nothing, to time what is before it",
             "auto",
             |it| &mut it.backend.kind,
         )
@@ -201,7 +201,7 @@ impl BackendSettings {
                 let hint = "packets of TTL 0 stay on this host, and a device sends to others; take udp, or 1";
                 return Err(SettingsError::conflict(TTL, BACKEND, hint));
             }
-            BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap => {}
+            BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap | BackendKind::Null => {}
         }
         if self.device.as_deref() == Some("") {
             let hint = "give the name of an RDMA device, such as mlx5_0";
