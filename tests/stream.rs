@@ -272,6 +272,34 @@ fn a_stop_ends_whoever_waits() {
     assert_eq!((report.heaps, report.heaps_failed), (4, 0), "what was submitted goes on");
 }
 
+#[test]
+fn a_stop_and_a_drop_end_the_wait_for_a_receiver_that_reads_nothing() {
+    let opened = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&listener).set_recv_buffer_size(1 << 14).unwrap();
+        let mut settings = Settings::to(&listener.local_addr().unwrap().to_string()).unwrap();
+        for (name, value) in [("backend", "tcp"), ("batch_heaps", "1"), ("zerocopy", "off")] {
+            settings.set(name, value).unwrap();
+        }
+        // More than the kernel holds at both ends.
+        let heap = Heap::new().array("samples", 0x3300, "i1", [16 << 20]);
+        let mut stream = Stream::open(settings, heap).unwrap();
+        let batch = stream.idle().unwrap();
+        stream.submit(batch, 1).unwrap();
+        (listener, stream)
+    };
+    let (_listener, stream) = opened();
+    let (stop, (ended, has_ended)) = (stream.stop_handle(), channel());
+    let closing = thread::spawn(move || ended.send(stream.close()).unwrap());
+    stop.raise();
+    let (_another, dropped) = opened();
+    // Nobody needs to stop what is dropped.
+    drop(dropped);
+    let report = has_ended.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!((report.heaps, report.heaps_failed), (1, 1));
+    closing.join().unwrap();
+}
+
 /// A backend of a stream that fails as it is told.
 fn faulty(faults: Vec<Fault>) -> (UdpSocket, Stream) {
     let (receiver, settings) = receiver(&[("descriptors", "own")]);
@@ -338,8 +366,8 @@ unsafe impl Backend for Panics {
         self.0.pace(rate)
     }
 
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
-        self.0.flush(silence)
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        self.0.unacknowledged()
     }
 
     fn counters(&self) -> Counters {

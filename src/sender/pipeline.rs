@@ -91,6 +91,8 @@ pub(super) struct Shared {
     pub(super) wake_up: WakeUp,
     pub(super) waker: AtomicWaker,
     stop: Stop,
+    /// Whether nobody wants to know how it ends.
+    abandoned: AtomicBool,
     /// Whether the thread has ended.
     ended: AtomicBool,
 }
@@ -98,6 +100,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_raised()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Ends the waits of both sides.
@@ -155,6 +161,7 @@ impl Pipeline {
             wake_up: WakeUp::new()?,
             waker: AtomicWaker::new(),
             stop: stop.clone(),
+            abandoned: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
         let poster = Poster {
@@ -367,7 +374,8 @@ impl Pipeline {
 
     /// Waits for what is in flight, ends the thread, and returns the sender with the last results.
     ///
-    /// Where nothing goes any more, for ten seconds, what is in flight is given up.
+    /// Where nothing goes any more, for ten seconds, what is in flight is given up; but not where the other side
+    /// holds it back, [`Caps::flow_control`](crate::backend::Caps::flow_control).
     ///
     /// # Errors
     ///
@@ -390,6 +398,7 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::SeqCst);
         self.hang_up();
         if let Some(thread) = self.thread.take() {
             while self.wait().is_some() {}

@@ -64,7 +64,10 @@ impl Poster {
             if !is_open && self.queue.is_empty() && in_flight == 0 {
                 return self.sender;
             }
-            let (posted, is_ending) = (self.sender.posted(), !is_open || is_stopped);
+            let posted = self.sender.posted();
+            // A receiver that is slow loses nothing, unless the user has had enough of it.
+            let is_patient = self.sender.caps().flow_control;
+            let is_ending = is_stopped || self.shared.is_abandoned() || (!is_open && !is_patient);
             if !is_ending || in_flight == 0 || posted != progress.1 {
                 progress = (Instant::now(), posted);
             } else if progress.0.elapsed() >= self.drain {
