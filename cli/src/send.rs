@@ -49,7 +49,8 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     };
     let cost = Cost::now();
     let stream = plan.stopped_by(stop.clone()).tells_end(ended).open()?;
-    if !arguments.quiet {
+    let talks = !arguments.quiet && !arguments.json;
+    if talks {
         say!("{announcement}");
     }
     let progress = Progress::new(heaps, heap_len, arguments.quiet);
@@ -68,7 +69,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let mut report = Report { stream, loss, received, ..Report::default() };
     report.cost(&cost);
     report.device = nic.as_ref().zip(before).and_then(|(nic, before)| nic.since(&before));
-    if !arguments.quiet {
+    if talks {
         report.print();
     }
     if arguments.json {
