@@ -11,6 +11,7 @@ mod bench;
 pub mod config;
 mod devices;
 mod exit;
+mod interruption;
 mod listener;
 mod manual;
 mod monitor;
@@ -40,6 +41,7 @@ use self::standard_error::StandardError;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
+    signals::hold();
     standard_error::start();
     let mut code = match Arguments::try_parse() {
         Ok(arguments) => obey(arguments),
@@ -58,6 +60,9 @@ pub fn run() -> ExitCode {
 
 fn obey(arguments: Arguments) -> ExitCode {
     log(arguments.verbose);
+    if !matches!(arguments.command, Command::Send(_) | Command::Recv(_)) {
+        signals::release();
+    }
     let result = match arguments.command {
         Command::Send(arguments) => send::run(arguments),
         Command::Recv(arguments) => recv::run(&arguments),

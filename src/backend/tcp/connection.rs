@@ -454,4 +454,4 @@ const RETRY: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Until a peer that acknowledges nothing keeps memory no longer.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);
