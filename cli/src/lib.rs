@@ -25,6 +25,7 @@ mod manual;
 mod monitor;
 mod nic;
 mod open_source;
+mod output;
 mod pipe;
 mod plan;
 mod progress;
@@ -48,7 +49,7 @@ use self::args::{Arguments, Command};
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     log(arguments.verbose);
-    let result = match arguments.command {
+    let command = |command| match command {
         Command::Send(arguments) => send::run(arguments),
         Command::Recv(arguments) => recv::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments),
@@ -57,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::page(&arguments),
     };
+    let result = output::outlive_file_limit().and_then(|()| command(arguments.command));
     result.unwrap_or_else(|failure| {
         eprintln!("doorbell: {failure}");
         failure.code()

@@ -1,7 +1,7 @@
 //! Which way onto the wire a stream takes, and why.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::StreamError;
 use crate::backend::interface::Interface;
@@ -10,9 +10,10 @@ use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
 use crate::backend::verbs::{self, CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
 use crate::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
+use crate::output::{Output, OutputError};
 use crate::plan::{PacketSize, Plan, RunLimits, runs};
 use crate::region::Layout;
-use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError};
+use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError, keys};
 
 /// A way onto the wire that was found for a stream.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ enum Way {
     Udp(UdpConfig),
     Tcp(TcpConfig),
     Verbs(VerbsConfig),
-    Pcap(PathBuf, PcapConfig),
+    Pcap { path: PathBuf, replaced: bool, config: PcapConfig },
 }
 
 impl Transport {
@@ -49,8 +50,12 @@ impl Transport {
                     .stream
                     .mtu
                     .unwrap_or_else(|| udp::route_mtu(&request.udp()).unwrap_or(ETHERNET_MTU));
-                let path = path.as_deref().unwrap_or_default().into();
-                Ok(Self { way: Way::Pcap(path, request.pcap()), reason: asked(), mtu })
+                let way = Way::Pcap {
+                    path: path.as_deref().unwrap_or_default().into(),
+                    replaced: settings.backend.force,
+                    config: request.pcap(),
+                };
+                Ok(Self { way, reason: asked(), mtu })
             }
             (BackendKind::Udp, _) => request.by_udp(asked()),
             (BackendKind::Tcp, _) => {
@@ -74,13 +79,14 @@ impl Transport {
             (BackendKind::Auto, _) => {
                 let found = request.by_verbs("auto: the interface has an RDMA device".into());
                 // What opens now opens later; what does not is a reason to use UDP.
+                let found = found.map_err(StreamError::from);
                 match found.and_then(|it| it.open(1, Layout::Packed).map(|_| it)) {
-                    Ok(verbs) => Ok(verbs),
-                    Err(error) => {
+                    Err(StreamError::Open(error)) => {
                         settings.check_udp()?;
                         tracing::info!("verbs is not used: {error}");
                         request.by_udp(format!("auto: no verbs, {}", error.source))
                     }
+                    found => found,
                 }
             }
         }
@@ -92,7 +98,7 @@ impl Transport {
             Way::Udp(_) => udp::NAME,
             Way::Tcp(_) => tcp::NAME,
             Way::Verbs(_) => verbs::NAME,
-            Way::Pcap(..) => pcap::NAME,
+            Way::Pcap { .. } => pcap::NAME,
         }
     }
 
@@ -132,7 +138,11 @@ impl Transport {
     }
 
     /// Opens the backend, for at most `packets` in flight.
-    pub(super) fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
+    pub(super) fn open(
+        &self,
+        packets: u32,
+        layout: Layout,
+    ) -> Result<Box<dyn Backend>, StreamError> {
         Ok(match &self.way {
             Way::Udp(config) => Box::new(Udp::open(config)?),
             Way::Tcp(config) => Box::new(Tcp::open(config)?),
@@ -141,7 +151,9 @@ impl Transport {
                 pieces: pieces(layout),
                 ..config.clone()
             })?),
-            Way::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+            Way::Pcap { path, replaced, config } => {
+                Box::new(Pcap::create(capture(path, *replaced)?, config)?)
+            }
         })
     }
 
@@ -150,7 +162,7 @@ impl Transport {
         let limits = match &self.way {
             Way::Udp(config) => config.limits(),
             Way::Tcp(_) => return calls(plan, layout),
-            Way::Verbs(_) | Way::Pcap(..) => RunLimits { segments: 1, bytes: MAX_UDP_PAYLOAD },
+            Way::Verbs(_) | Way::Pcap { .. } => RunLimits { segments: 1, bytes: MAX_UDP_PAYLOAD },
         };
         runs(plan.packets(), limits).map(|run| run.packets.len()).collect()
     }
@@ -160,7 +172,7 @@ impl Transport {
         match &self.way {
             Way::Udp(_) | Way::Tcp(_) => 0,
             Way::Verbs(config) => config.flows.headroom(),
-            Way::Pcap(_, config) => config.header_len(),
+            Way::Pcap { config, .. } => config.header_len(),
         }
     }
 
@@ -172,8 +184,25 @@ impl Transport {
             // A device that cannot be asked says so when it is opened.
             Way::Verbs(config) => Verbs::depth(config, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
-            Way::Pcap(..) => 1,
+            Way::Pcap { .. } => 1,
         }
+    }
+}
+
+/// Where a capture goes, which must cost no other file.
+fn capture(path: &Path, replaced: bool) -> Result<Output, StreamError> {
+    let unusable = |hint: String| SettingsError::unusable(keys::PCAP, path.display(), hint);
+    match Output::new(path, replaced) {
+        Ok(output) if !output.is_named(&["pcap", "cap"]) => {
+            Err(unusable("captures are written as pcap: give it a name that ends in .pcap".into())
+                .into())
+        }
+        Ok(output) => Ok(output),
+        Err(error @ OutputError::Exists) => {
+            let hint = format!("{error}: name another file, or give {} as well", keys::FORCE);
+            Err(unusable(hint).into())
+        }
+        Err(error) => Err(OpenError::new("create the capture file", path.display(), error).into()),
     }
 }
 
