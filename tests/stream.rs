@@ -12,10 +12,10 @@ use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::fault::{Fault, FaultInjector};
 use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError, wait::Wait};
 use doorbell::pacer::Rate;
-use doorbell::region::{Batch, InFlight, Region};
+use doorbell::region::{Arrangement, Batch, InFlight, Memory, Region};
 use doorbell::sender::Reason;
 use doorbell::settings::Settings;
 use doorbell::stream::{Broken, BrokenReason, Heap, Report, Stream, StreamPlan};
@@ -276,7 +276,7 @@ fn a_stop_ends_whoever_waits() {
 fn faulty(faults: Vec<Fault>) -> (UdpSocket, Stream) {
     let (receiver, settings) = receiver(&[("descriptors", "own")]);
     let plan = StreamPlan::new(settings, heap()).unwrap();
-    let plan = plan.wrap(move |inner| Box::new(Faulty::new(inner, faults.into_iter())));
+    let plan = plan.wrap(move |inner| Box::new(FaultInjector::new(inner, faults.into_iter())));
     (receiver, plan.open().unwrap())
 }
 
@@ -292,6 +292,17 @@ fn a_failure_for_good_ends_the_stream_and_close_tells_why() {
     assert!(report.heaps_failed > 0 && !report.is_success());
 }
 
+#[test]
+fn a_stream_to_nowhere_is_counted_and_arrives_nowhere() {
+    let (receiver, settings) = receiver(&[("backend", "null"), ("heaps", "10")]);
+    let mut stream = Stream::open(settings, heap()).unwrap();
+    while submit(&mut stream) {}
+    let report = stream.close().unwrap();
+    assert_eq!((report.heaps, report.sent(), report.backend), (10, 10, "null"));
+    receiver.set_nonblocking(true).unwrap();
+    assert!(receiver.recv(&mut [0; 2000]).is_err());
+}
+
 /// A backend that panics at its n-th post.
 struct Panics(Box<dyn Backend>, u32);
 
@@ -300,6 +311,10 @@ struct Panics(Box<dyn Backend>, u32);
 unsafe impl Backend for Panics {
     fn caps(&self) -> Caps {
         self.0.caps()
+    }
+
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        self.0.allocate(arrangement, batches)
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {

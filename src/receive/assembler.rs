@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{HeapSpec, Order, PacketSize, Plan};
-    use crate::region::{Layout, Region};
+    use crate::region::{Layout, Placement, Region};
     use crate::wire::{Descriptor, Flavour, HEADER_LEN, PacketHeader};
 
     /// A stream as a sender makes it: one batch, its heaps from `source`, descriptors in the first.
@@ -260,8 +260,14 @@ mod tests {
                 .repeat_pointers(self.repeat_pointers)
                 .build()
                 .unwrap();
-            let (_, mut batches) =
-                Region::allocate(&Arc::new(plan), Layout::Packed, 1, 0, Vec::new()).unwrap();
+            let (_, mut batches) = Region::allocate(
+                &Arc::new(plan),
+                Layout::Packed,
+                1,
+                Placement::ADJACENT,
+                Vec::new(),
+            )
+            .unwrap();
             let mut batch = batches.pop().unwrap();
             for heap in 0..self.heaps {
                 let payload = self.heap(heap.into());

@@ -20,8 +20,8 @@ pub(super) const SECTION: Section<Settings> = Section {
         Row::one(
             BACKEND,
             "backend",
-            "auto|verbs|udp|tcp|pcap",
-            "Way onto the wire; a named one never falls back",
+            "auto|verbs|udp|tcp|pcap|null",
+            "Way onto the wire; a named one never falls back. null sends nothing, to time what is before it",
             "auto",
             |it| &mut it.backend.kind,
         )
@@ -210,7 +210,7 @@ impl BackendSettings {
                 built_by_kernel(stream, "tcp")?;
                 connectable(&stream.to)?;
             }
-            BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap => {}
+            BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap | BackendKind::Null => {}
         }
         if self.device.as_deref() == Some("") {
             let hint = "give the name of an RDMA device, such as mlx5_0";

@@ -98,7 +98,7 @@ impl Stream {
         }
         plan.admissions.drain(..).for_each(|admission| sender.admit_by(admission));
         let cnts = plan.settings.senders.cnts(&plan.settings.stream);
-        sender.number_heaps(cnts.0, cnts.1);
+        sender.set_cnts(cnts.0, cnts.1);
         let pacing = pace(&mut sender, &plan.settings.pacing)?;
         let mut one = |plan: &Option<Arc<Plan>>| match plan {
             Some(plan) => {

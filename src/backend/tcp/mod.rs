@@ -18,9 +18,9 @@ use self::connection::{Blocked, Connection, Shared};
 pub use super::socket::ZeroCopy;
 use super::socket::{self, ErrorQueue, MAX_PER_CALL};
 use super::wait::Wait;
-use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use super::{Backend, Caps, Counters, Done, OpenError, SendError, anonymous_memory};
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Layout, Region, Slot};
+use crate::region::{Arrangement, Batch, InFlight, Layout, Memory, Region, Slot};
 
 /// Sends through TCP connections, one for each destination.
 ///
@@ -85,24 +85,17 @@ unsafe impl Backend for Tcp {
         Caps {
             // Segments are cut by the kernel, wherever packets end.
             overhead: 0,
-            message_bytes: u32::MAX,
             flows: self.connections.len() as u32,
             ..Caps::new(NAME)
         }
     }
 
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        anonymous_memory(NAME, arrangement, batches)
+    }
+
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
-        let (flows, connections) = (region.plan().flows() as usize, self.connections.len());
-        if flows > connections {
-            return error(format!(
-                "the plan has {flows} flows, and there are destinations for {connections}"
-            ));
-        }
-        if region.headroom() != 0 {
-            return error("packets must have no headroom".into());
-        }
-        Ok(())
+        self.caps().check(region)
     }
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {

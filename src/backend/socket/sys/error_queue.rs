@@ -25,7 +25,7 @@ pub(in crate::backend) enum Notice {
 /// Room for entries of the error queue.
 pub(in crate::backend) struct ErrorQueue {
     headers: Pinned<mmsghdr>,
-    reports: Pinned<Report>,
+    reports: Pinned<ExtendedError>,
     names: Pinned<libc::sockaddr_in6>,
 }
 
@@ -51,7 +51,7 @@ impl ErrorQueue {
             // SAFETY: a structure of integers and pointers.
             let mut header: mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_control = self.reports.at(entry..entry + 1).cast();
-            header.msg_hdr.msg_controllen = size_of::<Report>() as _;
+            header.msg_hdr.msg_controllen = size_of::<ExtendedError>() as _;
             header.msg_hdr.msg_name = self.names.at(entry..entry + 1).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as _;
             self.headers.set(entry, header);
@@ -81,8 +81,8 @@ impl ErrorQueue {
             (report.header.cmsg_level, report.header.cmsg_type),
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
-        let len = mem::offset_of!(Report, offender);
-        if !is_report || !(len..=size_of::<Report>()).contains(&{ report.header.cmsg_len }) {
+        let len = mem::offset_of!(ExtendedError, offender);
+        if !is_report || !(len..=size_of::<ExtendedError>()).contains(&{ report.header.cmsg_len }) {
             return Notice::Known;
         }
         let error = report.error;
@@ -129,7 +129,7 @@ fn destination(name: &libc::sockaddr_in6, len: usize) -> Option<SocketAddr> {
 
 /// The control message of an entry: ip(7), `IP_RECVERR`.
 #[repr(C)]
-struct Report {
+struct ExtendedError {
     header: cmsghdr,
     error: sock_extended_err,
     /// Who sent the ICMP message.
