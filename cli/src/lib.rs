@@ -20,6 +20,7 @@ mod bench;
 pub mod config;
 mod devices;
 mod exit;
+mod json;
 mod listener;
 mod manual;
 mod monitor;

@@ -27,6 +27,7 @@ use self::report::{Ending, Report};
 pub use self::store::{Store, StoreError};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::json;
 use super::signals::interruption;
 
 /// Receives a stream, and says what came of it.
@@ -56,7 +57,7 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
         report.print();
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+        println!("{}", json::line(&report)?);
     }
     Ok(match read {
         Err(error) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use doorbell::output::Output;
 use doorbell::receive::{Catalogue, Frame, Heap};
+use doorbell::wire::Printable;
 
 use super::frames::{Found, Frames};
 use super::picture::Picture;
@@ -89,8 +90,10 @@ impl Reader {
             let (descr, shape) = store.kind().unwrap_or_default();
             let why = format!(
                 "the frame of heap {cnt}, {} {:?}, does not go into one array with those before, \
-                 {descr} {shape:?}: use --write-dir",
-                frame.descr, frame.shape
+                 {} {shape:?}: use --write-dir",
+                Printable(&frame.descr),
+                frame.shape,
+                Printable(descr)
             );
             self.give_up(why);
         }
@@ -128,7 +131,7 @@ impl Reader {
                 Some((frame, None)) => self.give_up(format!(
                     "a frame of {} {:?} makes no picture: expected numbers of shape (height, width) or \
                      (height, width, 3)",
-                    frame.descr, frame.shape
+                    Printable(&frame.descr), frame.shape
                 )),
                 None => {}
             }
