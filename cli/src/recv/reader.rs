@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use doorbell::receive::{Catalogue, Frame, Heap};
+use doorbell::receive::{Catalogue, Frame, Heap, Verification};
 
 use super::frames::{Found, Frames};
 use super::picture::Picture;
 use super::report::{Item, Reading, Written};
 use super::store::{Store, StoreError};
-use super::verification::Verification;
+use super::verification::verification;
 use crate::args::RecvArguments;
 
 /// Reads heaps: learns what they hold, compares, stores, and keeps the last frame for a picture.
@@ -39,7 +39,7 @@ impl Reader {
         };
         Ok(Self {
             catalogue: Catalogue::default(),
-            verification: Verification::new(arguments.verify),
+            verification: verification(arguments.verify),
             frames: Frames::of(arguments.item.clone(), arguments.scale),
             store,
             preview: arguments.preview.clone(),
@@ -58,10 +58,9 @@ impl Reader {
         if !heap.is_data() || self.heaps == self.limit {
             return Ok(());
         }
-        let position = self.heaps;
         self.heaps += 1;
         if let Some(verification) = &mut self.verification
-            && !verification.matches(heap, position)
+            && !verification.matches(&heap.view())
         {
             tracing::debug!(cnt = heap.cnt(), "a heap has other bytes than it should");
             self.mismatched += 1;
