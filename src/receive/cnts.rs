@@ -29,17 +29,21 @@ struct Progression {
 }
 
 impl Cnts {
-    /// Learns the distance from a heap with data, which is counted later or never.
-    pub(super) fn learn(&mut self, position: i128) {
+    /// Learns the distance from a heap with data, which is counted later or never. False if it lies so far
+    /// before all others that it is none of theirs: further than `heaps` may be out of order.
+    pub(super) fn learn(&mut self, position: i128, heaps: usize) -> bool {
         let (lowest, highest) = self.range.unwrap_or((position, position));
+        if lowest - position > heaps as i128 * self.step().unwrap_or(1) {
+            return false;
+        }
         self.step = common_divisor(self.step, position.abs_diff(lowest));
         self.range = Some((lowest.min(position), highest.max(position)));
+        true
     }
 
     /// Counts a heap with data, or of which nobody knows.
-    pub(super) fn note(&mut self, position: i128) {
-        self.learn(position);
-        self.seen += 1;
+    pub(super) fn note(&mut self, position: i128, heaps: usize) {
+        self.seen += u64::from(self.learn(position, heaps));
     }
 
     /// Counts a heap without data.
@@ -58,7 +62,7 @@ impl Cnts {
 
     /// The stream ends before this heap.
     pub(super) fn note_stop(&mut self, position: i128) {
-        self.stop = Some(self.stop.map_or(position, |stop| stop.max(position)));
+        self.stop = Some(position);
     }
 
     /// Of the first heap with data.
@@ -182,7 +186,7 @@ mod tests {
                 if other {
                     cnts.note_other(place(index));
                 } else {
-                    cnts.note(place(index));
+                    cnts.note(place(index), 64);
                     data += 1;
                 }
             }
@@ -204,7 +208,7 @@ mod tests {
                 let position = position(flavour, cnt & flavour.max_value(), near);
                 near = Some(position);
                 match kind {
-                    0 => cnts.note(position),
+                    0 => cnts.note(position, 64),
                     1 => cnts.note_other(position),
                     _ => cnts.note_stop(position),
                 }
@@ -218,7 +222,7 @@ mod tests {
         // Of two substreams, each with a stop heap: cnts 3, 5 and 4, stop heaps 6 and 7.
         let mut cnts = Cnts::default();
         cnts.note_other(2);
-        cnts.note(4);
+        cnts.note(4, 64);
         cnts.note_stop(7);
         assert_eq!(cnts.missing(2, None), 0);
         cnts.note_stop(10);

@@ -53,8 +53,8 @@ impl Heap {
         self.substream
     }
 
-    /// Which of the streams that came there one after the other it is of, from 0: a sender that starts
-    /// again may use cnts a second time.
+    /// Which of the streams that came there it is of: 0 is the first. A sender that starts again may use
+    /// cnts a second time, and is another stream.
     pub fn stream(&self) -> u32 {
         self.stream
     }

@@ -27,7 +27,8 @@ pub(super) struct Incoming {
     deepest: i128,
     /// What may be the end of it.
     turn: Option<Turn>,
-    source: Option<SocketAddr>,
+    /// Where its packets came from: the first few.
+    sources: Vec<SocketAddr>,
     /// Packets, as long as it is not known whether this is another stream.
     pub(super) packets: u64,
 }
@@ -59,7 +60,7 @@ pub(super) enum Relation {
     Again,
     /// The same, if it is no duplicate: it follows a stop heap, or descriptors that came again.
     Perhaps,
-    /// Of another stream: this one has ended.
+    /// Of another stream: this one has ended, or never came so far.
     After,
     /// Far ahead: after a long loss, or made up.
     Ahead,
@@ -67,8 +68,8 @@ pub(super) enum Relation {
 
 impl Incoming {
     /// Another stream that begins here.
-    pub(super) fn beginning_at(highest: i128) -> Self {
-        Self { highest: Some(highest), ..Self::default() }
+    pub(super) fn beginning_at(highest: i128, number: u32) -> Self {
+        Self { highest: Some(highest), number, ..Self::default() }
     }
 
     /// Where a packet is in the stream. `near` is where another one is.
@@ -90,12 +91,24 @@ impl Incoming {
         source: Option<SocketAddr>,
         heaps: usize,
     ) -> Relation {
-        if self.slots.contains_key(&position) {
-            return Relation::Own;
-        }
+        let (seen, known) = match self.slots.get(&position) {
+            None => (self.recent.seen(position), self.recent.source(position)),
+            Some(slot) if slot.is_whole => (Seen::Yes, slot.source),
+            Some(slot) => {
+                // Packets of one heap come from one source, unless they come from anywhere.
+                let foreign = source.is_some() && slot.source.is_some() && source != slot.source;
+                if foreign {
+                    self.note_source(source);
+                }
+                return match foreign && self.sources.len() < ANYWHERE {
+                    true => Relation::Again,
+                    false => Relation::Own,
+                };
+            }
+        };
         let Some(highest) = self.highest else { return Relation::Own };
         let step = self.cnts.step().unwrap_or(1);
-        match self.recent.seen(position) {
+        match seen {
             Seen::No if self.turn.is_some_and(|it| it.is_stop && position > it.end) => {
                 Relation::After
             }
@@ -108,7 +121,6 @@ impl Incoming {
             Seen::LongAgo => Relation::Again,
             Seen::Yes => {
                 let window = heaps as i128 * step;
-                let known = self.recent.source(position);
                 if known.is_some() && source.is_some() && known != source
                     || highest - position > window.max(2 * self.deepest)
                 {
@@ -129,25 +141,54 @@ impl Incoming {
         }
     }
 
-    /// Whether a heap that begins, or has begun, here may be that of another stream, since this one may be
-    /// over.
-    pub(super) fn may_be_over_at(&self, position: i128) -> bool {
-        match self.slots.contains_key(&position) {
-            true => self.turn.is_some(),
-            false => self.highest < Some(position),
+    /// Whether a packet of this stream, at `position`, is rather one of another that has just begun, and where
+    /// it is at `there`.
+    pub(super) fn yields_to(
+        &self,
+        rival: &Self,
+        position: i128,
+        there: i128,
+        source: Option<SocketAddr>,
+        heaps: usize,
+    ) -> bool {
+        let is_known = source.is_none_or(|source| self.sources.contains(&source));
+        match self.turn {
+            Some(turn) if position <= turn.end => rival.is_ahead(there, source, heaps),
+            _ if !is_known => rival.is_ahead(there, source, heaps),
+            _ => {
+                self.highest < Some(position) && rival.goes_on_with(there, source, self.cnts.step())
+            }
         }
     }
 
     /// Whether a packet is what comes next in a stream that has just begun, whose cnts are `step` apart.
-    pub(super) fn goes_on_with(
+    fn goes_on_with(&self, position: i128, source: Option<SocketAddr>, step: Option<i128>) -> bool {
+        let step = step.unwrap_or(1);
+        self.is_from(source)
+            && self.highest.is_some_and(|it| (0..=2 * step).contains(&(position - it)))
+    }
+
+    /// Whether a packet may be of a heap that this stream, which has just begun, is yet to have.
+    pub(super) fn is_ahead(
         &self,
         position: i128,
         source: Option<SocketAddr>,
-        step: Option<i128>,
+        heaps: usize,
     ) -> bool {
-        let step = step.unwrap_or(1);
-        self.source == source
-            && self.highest.is_some_and(|it| (0..=2 * step).contains(&(position - it)))
+        self.is_from(source) && self.highest < Some(position) && self.is_near(position, heaps)
+    }
+
+    fn is_from(&self, source: Option<SocketAddr>) -> bool {
+        self.sources.first().copied() == source
+    }
+
+    fn note_source(&mut self, source: Option<SocketAddr>) {
+        if let Some(source) = source
+            && self.sources.len() < ANYWHERE
+            && !self.sources.contains(&source)
+        {
+            self.sources.push(source);
+        }
     }
 
     /// Whether a position is as near as heaps of one stream are.
@@ -162,9 +203,7 @@ impl Incoming {
 
     /// Takes note of a heap that begins.
     pub(super) fn begin(&mut self, position: i128, flavour: Flavour, source: Option<SocketAddr>) {
-        if self.source.is_none() {
-            self.source = source;
-        }
+        self.note_source(source);
         self.flavour = flavour;
         // It goes on: the descriptors that came again were duplicates.
         self.turn = self.turn.filter(|turn| turn.is_stop || position < turn.end);
@@ -182,7 +221,8 @@ impl Incoming {
     /// Takes note of the stop heap.
     pub(super) fn stop(&mut self, position: i128) {
         self.cnts.note_stop(position);
-        let start = self.cnts.first().unwrap_or(position);
+        let waiting = self.slots.first_key_value().map(|(&first, _)| first);
+        let start = waiting.into_iter().chain(self.cnts.first()).min().unwrap_or(position);
         let end = self.highest.map_or(position, |it| it.max(position));
         self.turn = Some(Turn { start, end, is_stop: true });
     }
@@ -206,3 +246,5 @@ fn reach(heaps: usize) -> i128 {
 }
 
 const MIN_REACH: i128 = 4096;
+/// A stream of so many sources has senders, or ports, of which any may send part of a heap.
+const ANYWHERE: usize = 3;

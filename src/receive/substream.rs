@@ -1,5 +1,7 @@
 //! Where packets are sent to, and what arrives there.
 
+use std::net::SocketAddr;
+
 use super::incoming::{Incoming, Relation, Slot};
 use super::partial::{PartialHeap, Taken};
 use super::placement::{MIN_PAYLOAD, NextPacket};
@@ -13,6 +15,8 @@ pub(super) struct Substream {
     /// Another stream that may be beginning, and why it seems so.
     pub(super) rival: Option<(Incoming, Relation)>,
     pub(super) tally: SubstreamTally,
+    /// Streams that were, or seemed to be, there before.
+    pub(super) before: u32,
     /// Heaps that never came, of streams that were there before.
     pub(super) lost: u64,
     /// Whether nothing more comes, be there a stop heap or none.
@@ -49,10 +53,7 @@ impl Substream {
         self.is_closed = false;
         self.next_packet = None;
         self.guess = None;
-        let number = self.stream.number + 1;
         self.stream = next;
-        self.stream.number = number;
-        self.stream.slots.values_mut().for_each(|slot| slot.heap.stream = number);
     }
 
     /// Takes note of where a packet leads. One packet that follows another makes a course; one that
@@ -76,6 +77,11 @@ impl Substream {
 }
 
 impl Slot {
+    /// Whether a packet of this heap comes as the first one did, and is not known to be of another.
+    pub(super) fn expects(&self, source: Option<SocketAddr>) -> bool {
+        !self.is_whole && self.source == source
+    }
+
     /// Takes a packet. Says how much more memory the heap holds, and whether the packet adds anything.
     pub(super) fn add(&mut self, packet: &Packet<'_>) -> (usize, Result<bool, Refusal>) {
         if self.heap.flavour != packet.header().flavour {

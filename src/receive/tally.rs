@@ -33,6 +33,18 @@ pub struct Tally {
     pub substreams: Vec<SubstreamTally>,
 }
 
+impl Tally {
+    /// Whether all that is known of came whole.
+    pub fn is_whole(&self) -> bool {
+        self.incomplete == 0 && self.missing == 0 && self.refused == 0
+    }
+
+    /// Whether the end of each substream was seen: without it, what was lost there is not known of.
+    pub fn has_ended(&self) -> bool {
+        self.substreams.iter().all(|substream| substream.stopped)
+    }
+}
+
 /// What came of a substream, and what did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

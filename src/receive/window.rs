@@ -15,7 +15,7 @@ use super::partial::PartialHeap;
 use super::placement::{NextPacket, Target};
 use super::substream::Substream;
 use super::tally::{Refusal, SubstreamTally, Tally};
-use crate::wire::{ItemPointer, Packet, PacketHead};
+use crate::wire::{ItemPointer, Packet, PacketHead, StreamControl, item};
 
 /// Puts the heaps of any stream together, several at once, and hands them out in order.
 ///
@@ -32,8 +32,8 @@ use crate::wire::{ItemPointer, Packet, PacketHead};
 /// [`Heap::stream`] counts them. A cnt that was there before means another stream, rather than a duplicate,
 /// if the packet comes from another source than that heap did, lies further back than twice the deepest
 /// reordering seen and than the window, or if a stop heap, or a descriptor that had been there, too,
-/// came in between. The stream is taken over once two heaps of it have come: a single stray packet ends
-/// nothing.
+/// came in between and it lies near the start of the stream. Another stream takes over once two heaps of it
+/// have come: a single stray packet ends nothing.
 #[derive(Debug)]
 pub struct Window {
     config: WindowConfig,
@@ -264,7 +264,7 @@ impl Window {
             let unfinished = stream.slots.extract_if(.., |_, slot| !slot.is_whole);
             for (position, slot) in unfinished.collect::<Vec<_>>() {
                 // It was seen, and is not missing.
-                self.substreams[substream].stream.cnts.note(position);
+                self.substreams[substream].stream.cnts.note(position, self.config.heaps);
                 self.bytes -= slot.heap.parts.allocated();
                 self.recycle(slot.heap.parts);
             }
@@ -314,16 +314,55 @@ impl Window {
         source: Option<SocketAddr>,
         packet: &Packet<'_>,
     ) -> Result<bool, Refusal> {
+        let it = &self.substreams[substream];
+        let position = it.stream.position(packet, self.near);
+        // All but the first packets of a heap, as a rule.
+        let goes_on = it.rival.is_none()
+            && it.stream.slots.get(&position).is_some_and(|slot| slot.expects(source));
+        match goes_on {
+            true => self.slot_packet(substream, position, packet),
+            false => self.other_packet(substream, position, source, packet),
+        }
+    }
+
+    /// Takes a packet of a heap that is in the window.
+    fn slot_packet(
+        &mut self,
+        substream: usize,
+        position: i128,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
+        let it = &mut self.substreams[substream];
+        let Some(slot) = it.stream.slots.get_mut(&position) else { return Ok(false) };
+        let (more, taken) = slot.add(packet);
+        let is_whole = slot.is_whole;
+        self.bytes += more;
+        if taken == Ok(true) {
+            it.stream.reordered(position);
+            it.follow(position, packet);
+            if is_whole {
+                self.complete(substream, position);
+            }
+        }
+        taken
+    }
+
+    /// Takes a packet, once it has found out which stream it is of.
+    fn other_packet(
+        &mut self,
+        substream: usize,
+        position: i128,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
         let heaps = self.config.heaps;
         let it = &mut self.substreams[substream];
-        let position = it.stream.position(packet, self.near);
         let relation = it.stream.relation(position, packet, source, heaps);
         if let Some((rival, _)) = &it.rival {
             let there = rival.position(packet, None);
-            let goes_on = || rival.goes_on_with(there, source, it.stream.cnts.step());
             let is_its = match relation {
-                Relation::Own => it.stream.may_be_over_at(position) && goes_on(),
-                Relation::Duplicate => goes_on(),
+                Relation::Own => it.stream.yields_to(rival, position, there, source, heaps),
+                Relation::Duplicate => rival.is_ahead(there, source, heaps),
                 _ => rival.is_near(there, heaps),
             };
             if is_its || rival.slots.contains_key(&there) {
@@ -332,38 +371,47 @@ impl Window {
         }
         match relation {
             Relation::Duplicate => return Ok(false),
+            _ if is_stop_heap(packet) => {
+                self.stop(substream, position, relation, source);
+                return Ok(true);
+            }
             Relation::Own => {}
             other => return self.begin_rival(substream, other, position, source, packet),
+        }
+        if self.substreams[substream].stream.slots.contains_key(&position) {
+            return self.slot_packet(substream, position, packet);
+        }
+        if matches!(self.substreams[substream].rival, Some((_, Relation::Perhaps))) {
+            // The stream goes on.
+            self.dismiss_rival(substream);
         }
         if self.single(substream, position, source, packet) {
             return Ok(true);
         }
-        if !self.substreams[substream].stream.slots.contains_key(&position) {
-            let slot = self.begin(substream, source, packet)?;
-            let it = &mut self.substreams[substream];
-            it.stream.begin(position, packet.header().flavour, source);
-            it.stream.slots.insert(position, slot);
-            self.near = Some(position);
-        }
+        let slot = self.begin(substream, source, packet)?;
+        let stream = &mut self.substreams[substream].stream;
+        stream.begin(position, packet.header().flavour, source);
+        stream.slots.insert(position, slot);
+        self.near = Some(position);
+        self.slot_packet(substream, position, packet)
+    }
+
+    /// Takes a stop heap, which holds nothing that would wait for what came before.
+    fn stop(
+        &mut self,
+        substream: usize,
+        position: i128,
+        relation: Relation,
+        source: Option<SocketAddr>,
+    ) {
         let it = &mut self.substreams[substream];
-        let Some(slot) = it.stream.slots.get_mut(&position) else { return Ok(false) };
-        let other = source.is_some() && slot.source.is_some() && source != slot.source;
-        let (more, taken) = slot.add(packet);
-        self.bytes += more;
-        if !taken? {
-            // What is there already comes from elsewhere, too: a heap of another stream.
-            return match other {
-                true => self.begin_rival(substream, Relation::Again, position, source, packet),
-                false => Ok(false),
-            };
+        it.tally.stopped = true;
+        if matches!(relation, Relation::Own | Relation::Ahead) {
+            it.stream.stop(position);
         }
-        let is_whole = slot.is_whole;
-        it.stream.reordered(position);
-        it.follow(position, packet);
-        if is_whole {
-            self.complete(substream, position);
+        if relation == Relation::Own {
+            it.stream.recent.insert(position, source);
         }
-        Ok(true)
     }
 
     /// Takes a packet of what seems to be another stream.
@@ -377,8 +425,10 @@ impl Window {
     ) -> Result<bool, Refusal> {
         self.check(packet)?;
         self.dismiss_rival(substream);
-        let rival = (Incoming::beginning_at(position), relation);
-        self.substreams[substream].rival = Some(rival);
+        let it = &mut self.substreams[substream];
+        it.next_packet = None;
+        it.before += 1;
+        it.rival = Some((Incoming::beginning_at(position, it.before), relation));
         self.rival_packet(substream, position, source, packet)
     }
 
@@ -392,8 +442,9 @@ impl Window {
     ) -> Result<bool, Refusal> {
         let known = self.substreams[substream].rival.as_ref();
         if known.is_some_and(|(rival, _)| !rival.slots.contains_key(&position)) {
-            let slot = self.begin(substream, source, packet)?;
+            let mut slot = self.begin(substream, source, packet)?;
             if let Some((rival, _)) = &mut self.substreams[substream].rival {
+                slot.heap.stream = rival.number;
                 rival.begin(position, packet.header().flavour, source);
                 rival.slots.insert(position, slot);
             }
@@ -418,6 +469,7 @@ impl Window {
             // The stream goes on after a loss.
             let stream = &mut self.substreams[substream].stream;
             stream.highest = rival.highest;
+            rival.slots.values_mut().for_each(|slot| slot.heap.stream = stream.number);
             stream.slots.append(&mut rival.slots);
         } else {
             while !self.substreams[substream].stream.slots.is_empty() {
@@ -589,8 +641,9 @@ impl Window {
     fn learn(&mut self, substream: usize, position: i128, purpose: Purpose) {
         match purpose {
             Purpose::Data => {
-                self.substreams[substream].stream.cnts.learn(position);
-                self.order.learn(position);
+                let heaps = self.config.heaps;
+                self.substreams[substream].stream.cnts.learn(position, heaps);
+                self.order.learn(position, heaps);
             }
             Purpose::Stop => {
                 let it = &mut self.substreams[substream];
@@ -659,7 +712,7 @@ impl Window {
         match purpose {
             Purpose::Data => {
                 it.tally.heaps += 1;
-                it.stream.cnts.note(position);
+                it.stream.cnts.note(position, self.config.heaps);
                 self.tally.heaps += 1;
             }
             Purpose::Other => it.stream.cnts.note_other(position),
@@ -682,7 +735,7 @@ impl Window {
         }
         let it = &mut self.substreams[substream];
         it.tally.incomplete += 1;
-        it.stream.cnts.note(position);
+        it.stream.cnts.note(position, self.config.heaps);
         self.tally.incomplete += 1;
         tracing::debug!(cnt = heap.cnt(), "packets of a heap are missing");
         self.recycle(heap.parts);
@@ -724,6 +777,17 @@ impl Purpose {
             false => Self::Other,
         }
     }
+}
+
+/// Whether a packet is all of a stop heap.
+fn is_stop_heap(packet: &Packet<'_>) -> bool {
+    let flavour = packet.header().flavour;
+    packet.head().heap_length() == Some(packet.header().payload_length)
+        && packet.item_pointers().any(|it| {
+            it.id(flavour) == item::STREAM_CTRL
+                && it.is_immediate()
+                && it.value(flavour) == StreamControl::Stop as u64
+        })
 }
 
 /// A heap in one packet with more items than this is put together like any other: each of them is
