@@ -22,6 +22,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+#[doc(hidden)]
+pub use self::{neighbour::arbitrary_reply, socket::arbitrary_notice};
+
 use self::wait::Wait;
 use crate::pacer::Rate;
 use crate::region::{Batch, InFlight, Region, Slot, Truncated};

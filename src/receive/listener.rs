@@ -23,7 +23,7 @@ pub struct SourceFilter {
 }
 
 impl SourceFilter {
-    fn takes(self, source: Option<SocketAddr>) -> bool {
+    pub(super) fn takes(self, source: Option<SocketAddr>) -> bool {
         let is_it = |source: SocketAddr| {
             source.ip().to_canonical() == self.ip
                 && self.port.is_none_or(|port| port == source.port())

@@ -1,6 +1,6 @@
 //! Receivers: what takes any stream, puts its heaps together, and says what is in them.
 //!
-//! A [`Listener`] takes packets from sockets, a [`Window`] makes heaps of them, and says what came and
+//! A [`Listener`] takes packets from sockets, [`Connections`] from TCP, a [`Capture`] from a file. A [`Window`] makes heaps of them, and says what came and
 //! what did not. A [`Catalogue`] learns the descriptors in heaps: that makes [`Frame`]s of items, which are
 //! numpy arrays. A [`Verification`] compares heaps with what they should be.
 //!
@@ -38,14 +38,17 @@
 
 mod bits;
 mod buffer;
+mod capture;
 mod catalogue;
 mod cnts;
+mod connections;
 mod error;
 mod frame;
 mod heap;
 mod incoming;
 mod item_type;
 mod listener;
+mod packet_stream;
 mod partial;
 mod placement;
 mod recent;
@@ -56,12 +59,16 @@ mod tally;
 mod verification;
 mod window;
 
+pub use capture::{Capture, CaptureError};
 pub use catalogue::{Catalogue, Described};
+pub use connections::Connections;
 pub use error::ReceiveError;
 pub use frame::Frame;
 pub use heap::{Content, Heap, HeapView};
 pub use item_type::{ItemType, ItemTypeError};
 pub use listener::{Listener, SourceFilter};
+#[doc(hidden)]
+pub use packet_stream::arbitrary_stream;
 pub use tally::{Refusal, SubstreamTally, Tally};
 pub use verification::{KnownStream, TIMESTAMP_ITEM, Verification, Verifier};
 pub use window::{Window, WindowConfig};

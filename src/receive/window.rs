@@ -224,9 +224,10 @@ impl Window {
         self.out.0 >= self.config.heaps || self.out.1 > self.max_bytes()
     }
 
-    /// Whether each substream has ended.
+    /// Whether each substream has ended, and there are any.
     pub fn is_stopped(&self) -> bool {
-        self.substreams.iter().all(|it| it.tally.stopped || it.is_closed)
+        let has_ended = |it: &Substream| it.tally.stopped || it.is_closed;
+        !self.substreams.is_empty() && self.substreams.iter().all(has_ended)
     }
 
     /// Whether there are heaps of which packets are missing.

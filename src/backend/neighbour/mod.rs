@@ -21,6 +21,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::ResolveError;
+#[doc(hidden)]
+pub use netlink::arbitrary_reply;
 
 use super::interface::is_link_local;
 use crate::wire::MacAddress;

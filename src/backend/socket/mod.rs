@@ -17,6 +17,7 @@ pub(super) use self::sys::{
     ErrorQueue, Notice, Pinned, abort_connection, interface_mtu, option, send_pieces,
     set_multicast_interface, set_option, unacknowledged,
 };
+pub use self::sys::arbitrary_notice;
 pub use self::zero_copy::ZeroCopy;
 pub(super) use self::zero_copy::ZeroCopySends;
 
