@@ -13,12 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use doorbell::backend::Backend;
+use doorbell::backend::null::Null;
 use doorbell::backend::udp::{Udp, UdpConfig};
-use doorbell::backend::wait::Wait;
-use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError};
-use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, PacketSize, Plan, PlanError};
-use doorbell::region::{Batch, InFlight, Layout, Region};
+use doorbell::region::{InFlight, Layout, Region};
 use doorbell::sender::Sender;
 use doorbell::wire::{Descriptor, Field, Flavour};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -46,7 +45,7 @@ fn stamp(criterion: &mut Criterion) {
     for layout in [Layout::Packed, Layout::Split] {
         for heaps in [8, 64, 512, 4096] {
             let plan = Arc::new(cut(1024, heaps, 1).expect("a heap that fits"));
-            let mut sender = Sender::new(Box::new(Void::default()));
+            let mut sender = Sender::new(Box::new(Null::new(1)));
             let mut batches =
                 sender.allocate(&plan, layout, 1, Vec::new()).expect("some megabytes");
             group.throughput(Throughput::Elements(plan.packets().len() as u64));
@@ -141,57 +140,10 @@ fn on_loopback(
     }
     let addresses = deaf.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
     let mut udp = Udp::open(&UdpConfig::new(addresses))?;
-    let (region, mut batches) = Region::allocate(&plan, layout, 1, 0, Vec::new())?;
+    let (region, mut batches) =
+        Region::allocate(&plan, layout, 1, udp.caps().placement, Vec::new())?;
     udp.register(&region, &mut batches)?;
     Ok((udp, batches.remove(0).stamp(plan.heaps(), 1, 1), deaf))
-}
-
-/// Done with whatever it is given, at once.
-#[derive(Default)]
-struct Void {
-    done: Vec<Done>,
-}
-
-// SAFETY: it reads nothing.
-#[expect(unsafe_code, reason = "the trait's promise")]
-unsafe impl Backend for Void {
-    fn caps(&self) -> Caps {
-        Caps::new("void")
-    }
-
-    fn register(&mut self, _: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        Ok(())
-    }
-
-    fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
-        let count = packets.end - packets.start;
-        self.done.push(Done { slot: batch.slot(), packets, error: None });
-        Ok(count)
-    }
-
-    fn poll(&mut self, done: &mut Vec<Done>) -> Result<(), SendError> {
-        done.append(&mut self.done);
-        Ok(())
-    }
-
-    fn prepare_wait(&mut self, wait: &mut Wait) -> Result<(), SendError> {
-        if !self.done.is_empty() {
-            wait.not_at_all();
-        }
-        Ok(())
-    }
-
-    fn pace(&mut self, _: Rate) -> Result<bool, SendError> {
-        Ok(false)
-    }
-
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
-    }
-
-    fn counters(&self) -> Counters {
-        Counters::default()
-    }
 }
 
 const CUT: u32 = 10;

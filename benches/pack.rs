@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use doorbell::pack::{Encoder, PackFormat, SampleType, Samples};
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
-use doorbell::region::{Batch, Layout, Memory, Region};
+use doorbell::region::{Batch, Layout, Memory, Placement, Region};
 use doorbell::wire::{Descriptor, Flavour, NumpyHeader};
 use nix::time::{ClockId, clock_gettime};
 
@@ -77,7 +77,8 @@ fn batch(len: usize) -> Result<Batch, Box<dyn Error>> {
     let heap = HeapSpec::new().payload(0x3300, len);
     let size = PacketSize::Uniform { limit: 8972 };
     let plan = Plan::builder(Flavour::SPEAD_64_40, size).heaps(&heap, 1).build()?;
-    let (_, mut batches) = Region::allocate(&Arc::new(plan), Layout::Packed, 1, 0, Vec::new())?;
+    let (_, mut batches) =
+        Region::allocate(&Arc::new(plan), Layout::Packed, 1, Placement::ADJACENT, Vec::new())?;
     Ok(batches.remove(0))
 }
 

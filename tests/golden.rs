@@ -91,7 +91,7 @@ impl Heap {
     fn compare(&self, layout: Layout, order: Order) {
         let capture = Capture::default();
         let mut sender = Sender::new(capture.backend(&["192.0.2.7:7148"]));
-        sender.number_heaps(self.cnt, 1);
+        sender.set_cnts(self.cnt, 1);
         let plan = Plan::builder(self.flavour(), PacketSize::Exact(self.packet_size))
             .heaps(&self.spec(), 1)
             .repeat_pointers(self.repeat_pointers)

@@ -13,7 +13,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use doorbell::backend::SendError;
-use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::fault::{Fault, FaultInjector};
 use doorbell::pacer::Rate;
 use doorbell::plan::{HeapSpec, PacketSize, Plan};
 use doorbell::region::{Batch, Layout};
@@ -106,7 +106,7 @@ fn the_sender_is_asked_and_told_where_it_is() {
     let capture = Capture::default();
     let (sender, mut batches) = sender(&capture, &[], 2);
     let mut pipeline = Pipeline::start(sender, 2, None).unwrap();
-    pipeline.with(|sender| sender.number_heaps(100, 10)).unwrap();
+    pipeline.with(|sender| sender.set_cnts(100, 10)).unwrap();
     let mut job = Job::new(batches.pop().unwrap(), 2);
     (job.tag, job.rate) = (7, Some(Rate::new(1_000_000, 1)));
     pipeline.submit_job(job);
@@ -236,7 +236,7 @@ fn the_thread_stays_on_its_core() {
 /// A sender of batches of three heaps of a packet each.
 fn sender(capture: &Capture, faults: &[Fault], batches: u32) -> (Sender, Vec<Batch>) {
     let faults: Vec<Fault> = faults.into();
-    let backend = Faulty::new(capture.backend(&["192.0.2.7:7148"]), faults.into_iter());
+    let backend = FaultInjector::new(capture.backend(&["192.0.2.7:7148"]), faults.into_iter());
     let mut sender = Sender::new(Box::new(backend));
     let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(1472))
         .heaps(&HeapSpec::new().payload(0x3300, 100), 3);

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use doorbell::plan::{HeapSpec, Item, Order, PacketSize, Plan};
-use doorbell::region::{Batch, ImmediateError, Layout, PayloadMut, Region, RegionError};
+use doorbell::region::{Batch, ImmediateError, Layout, PayloadMut, Placement, Region, RegionError};
 use doorbell::sender::Sender;
 use doorbell::wire::{Descriptor, Flavour, Packet};
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ proptest! {
             .build()
             .unwrap();
         let (_, mut batches) =
-            Region::allocate(&Arc::new(plan), layout, 1, 0, Vec::new()).unwrap();
+            Region::allocate(&Arc::new(plan), layout, 1, Placement::ADJACENT, Vec::new()).unwrap();
         let mut batch = batches.remove(0);
         let mut fill_lens = Vec::new();
         for heap in 0..batch.heaps() {
@@ -65,7 +65,7 @@ proptest! {
         limit in select(vec![88_usize, 200, 1472, 8972]),
         order in select(vec![Order::Serial, Order::RoundRobin]),
         layout in select(vec![Layout::Packed, Layout::Split]),
-        way in select(vec![Way::Fill, Way::Chunks, Way::Writer, Way::Items]),
+        way in select(vec![Writing::Fill, Writing::Chunks, Writing::Writer, Writing::Items]),
     ) {
         // Constants are all ones, fills are not.
         let spec = items.iter().enumerate().fold(HeapSpec::new(), |heap, (index, &(size, fill))| {
@@ -122,14 +122,14 @@ proptest! {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Writing {
     Fill,
     Chunks,
     Writer,
     Items,
 }
 
-impl Way {
+impl Writing {
     fn write(self, batch: &mut Batch, heap: u32, items: &[(usize, bool)], fills: &[u8]) {
         let mut rest = fills;
         match self {
@@ -205,7 +205,14 @@ fn immediates_change_in_every_packet_that_has_them() {
 fn what_cannot_be_laid_out_is_named() {
     let allocate = |heap: &HeapSpec, layout| {
         let plan = Plan::builder(Flavour::SPEAD_64_48, PacketSize::Exact(65_504)).heaps(heap, 2);
-        Region::allocate(&Arc::new(plan.build().unwrap()), layout, 1, 0, Vec::new()).map(|_| ())
+        Region::allocate(
+            &Arc::new(plan.build().unwrap()),
+            layout,
+            1,
+            Placement::ADJACENT,
+            Vec::new(),
+        )
+        .map(|_| ())
     };
     let described = HeapSpec::new()
         .descriptor(Descriptor { id: 0x3300, ..Descriptor::default() })

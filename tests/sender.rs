@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorbell::backend::SendError;
-use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::fault::{Fault, FaultInjector};
 use doorbell::pacer::{Counted, Rate};
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::{Batch, Layout};
@@ -101,11 +101,13 @@ struct Heap {
 
 impl<'a> Run<'a> {
     fn new(case: &'a Case, capture: &Capture) -> Self {
-        let backend =
-            Faulty::new(capture.backend(&case.destinations), case.faults.clone().into_iter())
-                .with_max_in_flight(case.max_in_flight);
+        let backend = FaultInjector::new(
+            capture.backend(&case.destinations),
+            case.faults.clone().into_iter(),
+        )
+        .with_max_in_flight(case.max_in_flight);
         let mut sender = Sender::new(Box::new(backend));
-        sender.number_heaps(case.cnt_start, case.cnt_step);
+        sender.set_cnts(case.cnt_start, case.cnt_step);
         sender.pace(case.rate);
         let plan = Plan::builder(Flavour::SPEAD_64_48, PacketSize::Exact(256))
             .order(case.order)
@@ -467,7 +469,7 @@ fn close_gives_back_what_does_not_end() {
 fn cnts_wrap_as_on_the_wire() {
     let capture = Capture::default();
     let (mut sender, mut batches) = sender(&capture, &[Fault::Lose(8)], Order::Serial, 1);
-    sender.number_heaps((1 << 40) - 2, 1);
+    sender.set_cnts((1 << 40) - 2, 1);
     sender.submit(batches.remove(0)).unwrap();
     let completion = sender.wait().unwrap();
     let cnts: Vec<u64> = completion.failures.iter().map(|failure| failure.cnt).collect();
@@ -481,7 +483,7 @@ fn cnts_wrap_as_on_the_wire() {
 /// A sender of batches of two heaps of three packets and one of one packet.
 fn sender(capture: &Capture, faults: &[Fault], order: Order, batches: u32) -> (Sender, Vec<Batch>) {
     let faults: Vec<Fault> = faults.into();
-    let backend = Faulty::new(capture.backend(&[TO]), faults.into_iter());
+    let backend = FaultInjector::new(capture.backend(&[TO]), faults.into_iter());
     let mut sender = Sender::new(Box::new(backend));
     let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(256))
         .heaps(&HeapSpec::new().payload(0x3300, 600), 2)

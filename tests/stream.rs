@@ -12,10 +12,10 @@ use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::fault::{Fault, FaultInjector};
 use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError, wait::Wait};
 use doorbell::pacer::Rate;
-use doorbell::region::{Batch, InFlight, Region};
+use doorbell::region::{Arrangement, Batch, InFlight, Memory, Region};
 use doorbell::sender::Reason;
 use doorbell::settings::Settings;
 use doorbell::stream::{Broken, BrokenReason, Heap, Report, Stream, StreamPlan};
@@ -272,11 +272,39 @@ fn a_stop_ends_whoever_waits() {
     assert_eq!((report.heaps, report.heaps_failed), (4, 0), "what was submitted goes on");
 }
 
+#[test]
+fn a_stop_and_a_drop_end_the_wait_for_a_receiver_that_reads_nothing() {
+    let opened = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&listener).set_recv_buffer_size(1 << 14).unwrap();
+        let mut settings = Settings::to(&listener.local_addr().unwrap().to_string()).unwrap();
+        for (name, value) in [("backend", "tcp"), ("batch_heaps", "1"), ("zerocopy", "off")] {
+            settings.set(name, value).unwrap();
+        }
+        // More than the kernel holds at both ends.
+        let heap = Heap::new().array("samples", 0x3300, "i1", [16 << 20]);
+        let mut stream = Stream::open(settings, heap).unwrap();
+        let batch = stream.idle().unwrap();
+        stream.submit(batch, 1).unwrap();
+        (listener, stream)
+    };
+    let (_listener, stream) = opened();
+    let (stop, (ended, has_ended)) = (stream.stop_handle(), channel());
+    let closing = thread::spawn(move || ended.send(stream.close()).unwrap());
+    stop.raise();
+    let (_another, dropped) = opened();
+    // Nobody needs to stop what is dropped.
+    drop(dropped);
+    let report = has_ended.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!((report.heaps, report.heaps_failed), (1, 1));
+    closing.join().unwrap();
+}
+
 /// A backend of a stream that fails as it is told.
 fn faulty(faults: Vec<Fault>) -> (UdpSocket, Stream) {
     let (receiver, settings) = receiver(&[("descriptors", "own")]);
     let plan = StreamPlan::new(settings, heap()).unwrap();
-    let plan = plan.wrap(move |inner| Box::new(Faulty::new(inner, faults.into_iter())));
+    let plan = plan.wrap(move |inner| Box::new(FaultInjector::new(inner, faults.into_iter())));
     (receiver, plan.open().unwrap())
 }
 
@@ -292,6 +320,17 @@ fn a_failure_for_good_ends_the_stream_and_close_tells_why() {
     assert!(report.heaps_failed > 0 && !report.is_success());
 }
 
+#[test]
+fn a_stream_to_nowhere_is_counted_and_arrives_nowhere() {
+    let (receiver, settings) = receiver(&[("backend", "null"), ("heaps", "10")]);
+    let mut stream = Stream::open(settings, heap()).unwrap();
+    while submit(&mut stream) {}
+    let report = stream.close().unwrap();
+    assert_eq!((report.heaps, report.sent(), report.backend), (10, 10, "null"));
+    receiver.set_nonblocking(true).unwrap();
+    assert!(receiver.recv(&mut [0; 2000]).is_err());
+}
+
 /// A backend that panics at its n-th post.
 struct Panics(Box<dyn Backend>, u32);
 
@@ -300,6 +339,10 @@ struct Panics(Box<dyn Backend>, u32);
 unsafe impl Backend for Panics {
     fn caps(&self) -> Caps {
         self.0.caps()
+    }
+
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        self.0.allocate(arrangement, batches)
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
@@ -323,8 +366,8 @@ unsafe impl Backend for Panics {
         self.0.pace(rate)
     }
 
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
-        self.0.flush(silence)
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        self.0.unacknowledged()
     }
 
     fn counters(&self) -> Counters {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use doorbell::backend::SendError;
-use doorbell::backend::fault::{Fault, Faulty};
+use doorbell::backend::fault::{Fault, FaultInjector};
 use doorbell::backend::udp::{Udp, UdpConfig};
 use doorbell::plan::{HeapSpec, Order, PacketSize, Plan};
 use doorbell::region::Layout;
@@ -32,7 +32,7 @@ proptest! {
     ) {
         let capture = Capture::default();
         let shorts = shorts.into_iter().map(Fault::Short);
-        let backend = Faulty::new(capture.backend(&DESTINATIONS), shorts);
+        let backend = FaultInjector::new(capture.backend(&DESTINATIONS), shorts);
         let mut sender = Sender::new(Box::new(backend));
         let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(256))
             .heaps(&HeapSpec::new().payload(0x3300, 600), 7)
@@ -82,7 +82,8 @@ proptest! {
 #[test]
 fn a_switch_waits_for_the_next_batch() {
     let capture = Capture::default();
-    let backend = Faulty::new(capture.backend(&DESTINATIONS), std::iter::once(Fault::Short(0)));
+    let backend =
+        FaultInjector::new(capture.backend(&DESTINATIONS), std::iter::once(Fault::Short(0)));
     let mut sender = Sender::new(Box::new(backend));
     let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(256))
         .heaps(&HeapSpec::new().payload(0x3300, 600), 3)

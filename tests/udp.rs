@@ -21,10 +21,10 @@ fn a_backend_opens_without_privilege_and_says_what_it_can_do() {
     let config = config(&["127.0.0.1:7148", "127.0.0.1:7149"]);
     let udp: Box<dyn Backend> = Box::new(Udp::open(&config).unwrap());
     let caps = udp.caps();
-    assert_eq!((caps.name, caps.headroom, caps.flows), ("udp", 0, 2));
+    assert_eq!((caps.name, caps.placement.headroom, caps.flows), ("udp", 0, 2));
     // Since Linux 4.18, and 2024.
-    assert!([64, 128].contains(&caps.segments), "{caps:?}");
-    assert_eq!(caps.message_bytes, 65_507);
+    assert!([64, 128].contains(&caps.placement.run.segments), "{caps:?}");
+    assert_eq!(caps.placement.run.bytes, 65_507);
 }
 
 #[test]

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use doorbell::plan::Plan;
-use doorbell::region::{Layout, Region};
+use doorbell::region::{Arrangement, Layout};
 use doorbell::sender::Stop;
 use doorbell::stream::StreamPlan;
 use indicatif::{HumanBytes, HumanCount};
@@ -76,10 +75,11 @@ impl Summary {
     fn of(stream: &StreamPlan, heap_bytes: usize) -> Result<Self, Failure> {
         let (plan, transport, layout) = (stream.data(), stream.transport(), stream.layout());
         let batches = stream.batches();
-        let headroom = transport.headroom();
         let messages = transport.messages(plan, layout);
-        let size = |plan: &Plan, layout, batches| {
-            Region::size(plan, layout, batches, headroom).map_err(|e| Failure::Allocate(e.into()))
+        let size = |plan, layout, batches: u32| {
+            let arrangement = Arrangement::new(plan, layout, transport.placement());
+            let arrangement = arrangement.map_err(|error| Failure::Allocate(error.into()))?;
+            Ok::<_, Failure>(arrangement.batch_len() * batches as usize)
         };
         let mut pinned_bytes = size(plan, layout, batches)?;
         for other in stream.others() {

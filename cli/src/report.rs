@@ -125,6 +125,13 @@ impl Report {
                 HumanCount(bytes)
             );
         }
+        if let Some(errors) = stream.icmp_errors.filter(|&errors| errors > 0) {
+            let verb = if errors == 1 { "is" } else { "are" };
+            say!(
+                "lost      {} came back by ICMP: there {verb} packets that nobody takes in, see the warnings",
+                plural(errors, "error")
+            );
+        }
         let Some(received) = &self.received else { return };
         if self.is_success() {
             say!("received  {}, every byte as it was sent", plural(received.heaps, "heap"));

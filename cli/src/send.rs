@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use doorbell::region::{Batch, Layout};
 use doorbell::sender::Stop;
-use doorbell::settings::BackendKind;
 use doorbell::stream::{Broken, Stream, StreamPlan};
 use indicatif::HumanBytes;
 
@@ -31,7 +30,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     // What is read as it comes ends with the stream, whyever that ends.
     let ended = Stop::new().map_err(|error| Failure::Usage(error.to_string()))?;
     let settings = &config.settings;
-    let embedded = settings.stream.to.is_empty() && settings.backend.kind != BackendKind::Pcap;
+    let embedded = settings.stream.to.is_empty() && settings.backend.kind.has_receiver();
     let receiver = embedded.then(Embedded::bind).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Embedded::address);
     let Setup { config, source, plan } = Setup::new(config, address, &ended)?;

@@ -3,12 +3,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Region};
+use crate::region::{Arrangement, Batch, InFlight, Memory, Region};
 
 /// What goes wrong with one post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub enum Fault {
 }
 
 /// A backend that does to each post what it is told.
-pub struct Faulty {
+pub struct FaultInjector {
     inner: Box<dyn Backend>,
     faults: Box<dyn Iterator<Item = Fault> + Send>,
     /// What is held back, and for how many polls.
@@ -39,7 +38,7 @@ pub struct Faulty {
     in_flight: u32,
 }
 
-impl Faulty {
+impl FaultInjector {
     /// Wraps a backend: each post suffers the next fault, and none after the last.
     pub fn new(
         inner: Box<dyn Backend>,
@@ -68,9 +67,13 @@ impl Faulty {
 #[expect(unsafe_code, reason = "the contract of the trait")]
 // SAFETY: memory is read by the inner backend alone, whose word is passed on late, but never early;
 // packets that are lost are never posted to it.
-unsafe impl Backend for Faulty {
+unsafe impl Backend for FaultInjector {
     fn caps(&self) -> Caps {
         Caps { max_in_flight: self.max_in_flight, ..self.inner.caps() }
+    }
+
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        self.inner.allocate(arrangement, batches)
     }
 
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
@@ -111,8 +114,8 @@ unsafe impl Backend for Faulty {
         self.inner.pace(rate)
     }
 
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
-        self.inner.flush(silence)
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        self.inner.unacknowledged()
     }
 
     fn counters(&self) -> Counters {
@@ -120,7 +123,7 @@ unsafe impl Backend for Faulty {
     }
 }
 
-impl Faulty {
+impl FaultInjector {
     fn post_at_fault(
         &mut self,
         batch: &mut InFlight,

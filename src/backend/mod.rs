@@ -6,6 +6,7 @@
 pub mod fault;
 pub mod interface;
 pub mod neighbour;
+pub mod null;
 pub mod pcap;
 pub(crate) mod socket;
 pub mod tcp;
@@ -18,7 +19,6 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use thiserror::Error;
 
@@ -27,7 +27,7 @@ pub use self::{neighbour::arbitrary_reply, socket::arbitrary_notice};
 
 use self::wait::Wait;
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Region, Slot, Truncated};
+use crate::region::{Arrangement, Batch, InFlight, Memory, Placement, Region, Slot, Truncated};
 use crate::wire::{EtherType, FrameHeader, ip_udp_header_len, max_payload_len};
 
 /// A way onto the wire.
@@ -42,6 +42,13 @@ pub unsafe trait Backend: Send {
     /// What the backend needs of a region, and what it can do.
     fn caps(&self) -> Caps;
 
+    /// Memory for `batches` batches that lie so: [`Memory::anonymous`], unless the backend has its own.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError>;
+
     /// Prepares for the batches of a region, which are all idle, whatever sending needs, once:
     /// headers of lower protocols, message arrays, work requests. Keeps the region alive.
     ///
@@ -51,6 +58,10 @@ pub unsafe trait Backend: Send {
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError>;
 
     /// Hands packets over, with one doorbell, and returns how many, counted from the first.
+    ///
+    /// They start where a run of [`Caps::placement`] does, wherever there is something between runs, and end within
+    /// one only if its rest is not to be sent at all: a part of a batch. None may be left over in the middle of
+    /// such a run.
     ///
     /// That may be fewer than asked for, or none: then [`Backend::prepare_wait`] says what the rest is to
     /// wait for. All that were handed over will be [`Done`], in whatever outcome.
@@ -92,13 +103,14 @@ pub unsafe trait Backend: Send {
     /// If the hardware has pacing, and refuses this rate.
     fn pace(&mut self, rate: Rate) -> Result<bool, SendError>;
 
-    /// Blocks until the other side has acknowledged what was sent, where the protocol has it say so, or
-    /// has acknowledged nothing for as long as `silence`. Does nothing where it does not.
+    /// Bytes that were sent and that the other side has yet to acknowledge, where the protocol has it say so;
+    /// 0 where it does not. What has gone down with a connection is no part of them. Takes note of whatever
+    /// else has come back. Does not block.
     ///
     /// # Errors
     ///
     /// As [`Backend::poll`].
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError>;
+    fn unacknowledged(&mut self) -> Result<u64, SendError>;
 
     /// What was done since the backend was opened.
     fn counters(&self) -> Counters;
@@ -109,25 +121,24 @@ pub unsafe trait Backend: Send {
 /// ```
 /// use doorbell::backend::Caps;
 ///
-/// let caps = Caps { segments: 8, flows: 2, ..Caps::new("mine") };
-/// assert_eq!(caps.headroom, 0);
+/// let caps = Caps { flows: 2, ..Caps::new("mine") };
+/// assert_eq!(caps.placement.headroom, 0);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// Name, as in `--backend`.
     pub name: &'static str,
-    /// Bytes before each packet for headers of lower protocols. If 0, packets are adjacent.
-    pub headroom: usize,
+    /// How packets are to lie.
+    pub placement: Placement,
     /// Bytes that Ethernet, IP and UDP headers add to each packet.
     pub overhead: usize,
-    /// Packets in one message; 1 without segmentation offload.
-    pub segments: u32,
-    /// Bytes of UDP payload in one message.
-    pub message_bytes: u32,
     /// Packets that may be posted and not done, over all batches.
     pub max_in_flight: u32,
     /// Number of destinations.
     pub flows: u32,
+    /// Whether the other side may hold packets back for as long as it likes, and is there all the same: then
+    /// time alone is no reason to give them up.
+    pub flow_control: bool,
 }
 
 impl Caps {
@@ -136,13 +147,35 @@ impl Caps {
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
-            headroom: 0,
+            placement: Placement::ADJACENT,
             overhead: FrameHeader::len_for(EtherType::Ipv4, None),
-            segments: 1,
-            message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: u32::MAX,
             flows: 1,
+            flow_control: false,
         }
+    }
+
+    /// Whether a region was made for such a backend: a step of [`Backend::register`].
+    ///
+    /// # Errors
+    ///
+    /// If its plan has more flows than there are destinations, or its packets lie in another way.
+    pub fn check(&self, region: &Region) -> Result<(), OpenError> {
+        let error = |source: String| Err(OpenError::new("register a region", self.name, source));
+        let (flows, placement) = (region.plan().flows(), region.arrangement().placement());
+        if flows > self.flows {
+            return error(format!(
+                "the plan has {flows} flows, and there are destinations for {}",
+                self.flows
+            ));
+        }
+        if placement != self.placement {
+            return error(format!(
+                "packets must lie as its `caps` have it, {:?}, and lie so: {placement:?}",
+                self.placement
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -196,7 +229,7 @@ pub struct Counters {
     /// Connections that were made anew: TCP.
     pub reconnects: u64,
     /// Bytes that the kernel took and the other side had not acknowledged at the last
-    /// [`Backend::flush`], with those that have gone down with a connection: TCP.
+    /// [`Backend::unacknowledged`], with those that have gone down with a connection: TCP.
     pub unacknowledged: u64,
 }
 
@@ -257,6 +290,20 @@ impl SendError {
     pub fn backend(backend: &'static str, reason: impl Into<Arc<str>>) -> Self {
         Self::Backend { backend, reason: reason.into() }
     }
+}
+
+/// Memory of the kernel's for batches, as most backends have it: see [`Backend::allocate`].
+///
+/// # Errors
+///
+/// If there is none.
+pub fn anonymous_memory(
+    backend: &str,
+    arrangement: &Arrangement,
+    batches: u32,
+) -> Result<Memory, OpenError> {
+    let len = arrangement.batch_len().saturating_mul(batches as usize);
+    Memory::anonymous(len).map_err(|source| OpenError::new("allocate memory", backend, source))
 }
 
 /// Why a backend cannot be opened, or does not take a region.

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::wait::Wait;
-use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
+use super::{
+    Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError, anonymous_memory,
+};
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Region};
+use crate::region::{Arrangement, Batch, InFlight, Memory, PacketBytes, Placement, Region};
 use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan, default_ttl};
 
 /// Whom frames are from and to.
@@ -35,9 +37,9 @@ pub struct PcapConfig {
 }
 
 impl PcapConfig {
-    /// Bytes of the headers of each frame.
-    pub fn header_len(&self) -> usize {
-        FrameHeader::len_for(EtherType::of(self.source.ip()), self.vlan)
+    /// Each packet behind the headers of its frame.
+    pub fn placement(&self) -> Placement {
+        Placement::one_by_one(FrameHeader::len_for(EtherType::of(self.source.ip()), self.vlan))
     }
 
     /// Frames from a made-up host next to the destinations.
@@ -112,9 +114,8 @@ impl Pcap {
         out.write_all(FILE_HEADER.as_flattened())
             .map_err(|source| OpenError::new("write the capture file", NAME, source))?;
         let caps = Caps {
-            headroom,
+            placement: config.placement(),
             overhead: headroom,
-            message_bytes: MAX_UDP_PAYLOAD,
             flows: headers.len() as u32,
             ..Caps::new(NAME)
         };
@@ -130,13 +131,14 @@ impl Pcap {
         // The checksum is that of the bytes written, should a file change meanwhile.
         bytes.tail.read_into(&mut self.payload);
         if matches!(header.endpoints, Endpoints::V6 { .. }) {
-            let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], &self.payload]);
+            let checksum = header.udp_checksum(&[bytes.head, &self.payload]);
             header.set_udp_checksum(checksum, batch.headroom(packet)).map_err(io::Error::other)?;
         }
-        let head = batch.packet(packet).head;
-        let len = (head.len() + self.payload.len()) as u32;
+        let PacketBytes { headroom, head, .. } = batch.packet(packet);
+        let len = (headroom.len() + head.len() + self.payload.len()) as u32;
         let record = [at.as_secs() as u32, at.subsec_nanos(), len, len].map(u32::to_le_bytes);
         self.out.write_all(record.as_flattened())?;
+        self.out.write_all(headroom)?;
         self.out.write_all(head)?;
         self.out.write_all(&self.payload)
     }
@@ -149,7 +151,12 @@ unsafe impl Backend for Pcap {
         self.caps
     }
 
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        anonymous_memory(NAME, arrangement, batches)
+    }
+
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
+        self.caps.check(region)?;
         for batch in batches {
             for (index, packet) in region.plan().packets().iter().enumerate() {
                 self.headers[packet.flow as usize]
@@ -194,8 +201,8 @@ unsafe impl Backend for Pcap {
         Ok(false)
     }
 
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        Ok(0)
     }
 
     fn counters(&self) -> Counters {

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::pack::{Interval, PackFormat, SampleType};
     use crate::plan::{HeapSpec, PacketSize, Plan};
-    use crate::region::{Batch, Layout, Region};
+    use crate::region::{Batch, Layout, Placement, Region};
     use crate::wire::{Descriptor, Flavour, NumpyHeader};
 
     /// A batch of one heap of `len` payload bytes, in packets of at most 1000.
@@ -80,7 +80,8 @@ mod tests {
             .heaps(&HeapSpec::new().payload(0x3300, len), 1)
             .build()
             .unwrap();
-        let region = Region::allocate(&Arc::new(plan), Layout::Packed, 1, 0, Vec::new());
+        let region =
+            Region::allocate(&Arc::new(plan), Layout::Packed, 1, Placement::ADJACENT, Vec::new());
         region.unwrap().1.pop().unwrap()
     }
 

@@ -1,11 +1,11 @@
-//! Runs: packets that UDP segmentation offload takes as one message.
+//! Runs: packets that go as one message.
 
 use std::ops::Range;
 
 use super::packets::PlannedPacket;
 
 /// Packets that follow each other, go to one flow and have one size, but for the last of them, which
-/// may be shorter: `UDP_SEGMENT` of udp(7).
+/// may be shorter: what segmentation offload takes as one message (`UDP_SEGMENT` of udp(7)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Which packets.
@@ -18,13 +18,18 @@ pub struct Run {
     pub bytes: u32,
 }
 
-/// What one message can hold.
+/// How much a run may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunLimits {
-    /// Packets in a message; 1 where there is no segmentation offload.
+    /// Packets; 1 where there is no segmentation offload.
     pub segments: u32,
-    /// Bytes in a message.
+    /// Bytes of SPEAD.
     pub bytes: u32,
+}
+
+impl RunLimits {
+    /// Each packet goes by itself.
+    pub const ONE_PACKET: Self = Self { segments: 1, bytes: u32::MAX };
 }
 
 /// Cuts packets into runs, each as long as can be.

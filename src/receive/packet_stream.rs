@@ -1,6 +1,6 @@
 //! Packets out of a stream of bytes, as TCP has them: one after the other, nothing in between.
 
-use crate::wire::{HEADER_LEN, ITEM_POINTER_LEN, PacketHead, ParseError};
+use crate::wire::{HEADER_LEN, ITEM_POINTER_LEN, PacketError, PacketHead};
 
 /// Bytes of a stream, until they are packets.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl PacketStream {
         let bytes = &self.bytes[self.start..self.end];
         let (head, _) = match PacketHead::parse(bytes) {
             Ok(parsed) => parsed,
-            Err(ParseError::Short { .. }) if bytes.len() < MAX_HEAD => return Ok(None),
+            Err(PacketError::Short { .. }) if bytes.len() < MAX_HEAD => return Ok(None),
             Err(_) => return Err(OutOfStep),
         };
         let len = usize::try_from(head.header().payload_length)

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::arrangement::Spacing;
 use super::in_flight::InFlight;
-use super::layout::{Layout, Region, Spacing};
+use super::layout::{Layout, Region};
 use super::payload::{Part, PayloadMut};
 use crate::wire::{HEAP_CNT_OFFSET, ITEM_POINTER_LEN, ItemPointer, item};
 
@@ -137,7 +138,9 @@ impl Batch {
         for immediate in plan.shape(heap).immediates.iter().filter(|immediate| immediate.id == id) {
             found = true;
             for &(packet, place) in &immediate.places {
-                let start = bytes.region().headers()[packets[packet] as usize] as usize + place;
+                let start = bytes.region().arrangement().headers()[packets[packet] as usize]
+                    as usize
+                    + place;
                 bytes.slice(start..start + pointer.len()).copy_from_slice(&pointer);
             }
         }
@@ -163,15 +166,15 @@ impl Batch {
         fits
     }
 
-    /// The bytes before a packet that are a backend's own.
+    /// The bytes before a packet that are the backend's own: none but before the first of a run.
     ///
     /// # Panics
     ///
     /// If the plan has no such packet.
     pub fn headroom(&mut self, packet: u32) -> &mut [u8] {
         let bytes = self.bytes();
-        let header = bytes.region.headers()[packet as usize] as usize;
-        let range = header - bytes.region.headroom()..header;
+        let header = bytes.region.arrangement().headers()[packet as usize] as usize;
+        let range = header - bytes.region.arrangement().headroom_of(packet)..header;
         // SAFETY: the only slice there is.
         unsafe { { bytes }.split_off(range) }
     }
@@ -198,7 +201,7 @@ impl Batch {
         // SAFETY, of all writes: a region lays the header of each packet out within the batch, and
         // the borrow of the batch makes the access unique. They are made for every packet sent, so
         // the bounds, which never change, are not checked anew.
-        match region.spacing() {
+        match region.arrangement().spacing() {
             // What most programs send: a pointer and a place that go up in even steps.
             Some(Spacing { first, stride, packets: 1 }) if is_straight => {
                 let mut value = u64::from_be_bytes(pointer(0));
@@ -219,7 +222,9 @@ impl Batch {
                 }
             }
             None => {
-                for (&header, &heap) in region.headers().iter().zip(plan.heap_of_packet()) {
+                for (&header, &heap) in
+                    region.arrangement().headers().iter().zip(plan.heap_of_packet())
+                {
                     // SAFETY: see above.
                     unsafe { bytes.stamp(header, pointer(heap)) };
                 }
@@ -231,7 +236,7 @@ impl Batch {
     pub(super) fn write_headers(&mut self) {
         let mut bytes = self.bytes();
         let plan = bytes.region().plan();
-        for (packet, &start) in plan.packets().iter().zip(bytes.region().headers()) {
+        for (packet, &start) in plan.packets().iter().zip(bytes.region().arrangement().headers()) {
             let header = plan.header(packet);
             let start = start as usize;
             bytes.slice(start..start + header.len()).copy_from_slice(header);

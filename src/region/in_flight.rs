@@ -7,6 +7,7 @@ use super::batch::{Batch, Slot};
 use super::layout::{Layout, Region};
 use super::mapped_bytes::MappedBytes;
 use super::memory::Truncated;
+use super::placement::Placement;
 
 /// A batch whose bytes a backend may read until it is taken back.
 ///
@@ -20,16 +21,18 @@ pub struct InFlight {
 /// One packet in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketBytes<'a> {
-    /// Headroom, then SPEAD header, then, if packed, payload.
+    /// The backend's own bytes before it: none but before the first of a run.
+    pub headroom: &'a [u8],
+    /// SPEAD header, then, if packed, payload.
     pub head: &'a [u8],
     /// Payload, if it lies elsewhere; else empty.
     pub tail: MappedBytes<'a>,
 }
 
 impl PacketBytes<'_> {
-    /// A copy of the whole packet.
+    /// A copy of the whole packet, headroom first.
     pub fn to_vec(self) -> Vec<u8> {
-        [self.head, &self.tail.to_vec()].concat()
+        [self.headroom, self.head, &self.tail.to_vec()].concat()
     }
 }
 
@@ -60,44 +63,48 @@ impl InFlight {
     /// If the plan has no such packet.
     pub fn packet(&self, packet: u32) -> PacketBytes<'_> {
         let region = self.region();
+        let arrangement = region.arrangement();
         let planned = &region.plan().packets()[packet as usize];
-        let header = region.headers()[packet as usize] as usize;
+        let header = arrangement.headers()[packet as usize] as usize;
         let header_end = header + planned.header_len as usize;
-        let start = header - region.headroom();
         let payload = planned.payload_offset..planned.payload_offset + planned.payload_len;
-        match region.layout() {
-            Layout::Packed => {
-                let head = self.bytes(start..header_end + planned.payload_len);
-                PacketBytes { head, tail: MappedBytes::EMPTY }
-            }
+        let (end, tail) = match region.layout() {
+            Layout::Packed => (header_end + planned.payload_len, MappedBytes::EMPTY),
             Layout::Split => {
-                let heap = region.payload_of_heap(planned.heap);
-                PacketBytes {
-                    head: self.bytes(start..header_end),
-                    tail: MappedBytes::of(self.bytes(heap + payload.start..heap + payload.end)),
-                }
+                let heap = arrangement.payload_of_heap(planned.heap);
+                let tail = self.bytes(heap + payload.start..heap + payload.end);
+                (header_end, MappedBytes::of(tail))
             }
             Layout::Attached => {
                 let tail = self.source(planned.heap).get(payload);
-                let tail = tail.expect("a packet's payload is the heap's");
-                PacketBytes { head: self.bytes(start..header_end), tail }
+                (header_end, tail.expect("a packet's payload is the heap's"))
             }
-        }
+        };
+        let headroom = self.bytes(header - arrangement.headroom_of(packet)..header);
+        PacketBytes { headroom, head: self.bytes(header..end), tail }
     }
 
-    /// The bytes of packets that follow each other, which are adjacent.
+    /// The bytes of packets that follow each other, where those are adjacent: of one run, or of several where
+    /// nothing is between runs.
     ///
     /// # Panics
     ///
-    /// If the plan has no such packets, the layout is not [`Layout::Packed`], or there is headroom.
+    /// If the plan has no such packets, or they are not adjacent.
     pub fn adjacent(&self, packets: Range<u32>) -> &[u8] {
-        let region = self.region();
-        assert!(region.layout() == Layout::Packed && region.headroom() == 0, "there are gaps");
         if packets.is_empty() {
             return &[];
         }
-        let start = |packet: u32| region.headers()[packet as usize] as usize;
+        let region = self.region();
+        let arrangement = region.arrangement();
+        let start = |packet: u32| arrangement.headers()[packet as usize] as usize;
         let last = packets.end - 1;
+        let is_one_run = || arrangement.run_of(packets.start) == arrangement.run_of(last);
+        let Placement { headroom, slots, .. } = arrangement.placement();
+        let has_no_gaps = headroom == 0 && slots.is_none();
+        assert!(
+            region.layout() == Layout::Packed && (has_no_gaps || is_one_run()),
+            "there are gaps"
+        );
         let len = region.plan().packets()[last as usize].len();
         self.bytes(start(packets.start)..start(last) + len)
     }
@@ -140,7 +147,8 @@ impl InFlight {
         gone
     }
 
-    /// The bytes before a packet that are a backend's own, to be changed before it is posted.
+    /// The bytes before a packet that are the backend's own, to be changed before it is posted: none but before
+    /// the first of a run.
     ///
     /// # Panics
     ///

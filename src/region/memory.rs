@@ -1,5 +1,6 @@
 //! Memory from the kernel: anonymous, on huge pages where there are any, or a mapped file.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -20,10 +21,18 @@ use crate::page::{HUGE_PAGE, PAGE};
 pub struct Memory {
     /// Before the mapping, to be dropped first.
     file: Option<MappedFile>,
-    map: Option<Mapping>,
+    start: *mut u8,
+    /// What keeps it where it is.
+    _owner: Option<Box<dyn Any + Send + Sync>>,
     len: usize,
     pages: Pages,
 }
+
+// SAFETY: bytes of anonymous and of foreign memory are reached through batches alone, each of which is owned by one
+// thread; those of files are read as `MappedBytes`, which copes with whoever writes them.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
 
 /// The file behind a mapping.
 struct MappedFile {
@@ -44,6 +53,8 @@ pub enum Pages {
     Transparent(usize),
     /// A file, read-only.
     File,
+    /// Memory that somebody else provides.
+    Foreign,
 }
 
 impl fmt::Display for Pages {
@@ -53,6 +64,7 @@ impl fmt::Display for Pages {
             Self::Huge(size) => write!(f, "{} MiB huge pages", size >> 20),
             Self::Transparent(size) => write!(f, "transparent {} MiB huge pages", size >> 20),
             Self::File => f.write_str("a mapped file"),
+            Self::Foreign => f.write_str("memory of the backend's"),
         }
     }
 }
@@ -107,7 +119,8 @@ impl Memory {
             .map_err(|_| error(io::ErrorKind::FileTooLarge.into()))?;
         if len == 0 {
             // mmap(2) has no empty mappings.
-            return Ok(Self { file: None, map: None, len, pages: Pages::File });
+            let start = std::ptr::dangling_mut();
+            return Ok(Self { file: None, start, _owner: None, len, pages: Pages::File });
         }
         let map = Mapping::file(&file, len).map_err(error)?;
         let guard = Guard::new(map.as_mut_ptr(), len);
@@ -115,8 +128,21 @@ impl Memory {
         Ok(Self { file, ..Self::from_map(map, len, Pages::File) })
     }
 
+    /// `len` bytes from `start` on that `owner` keeps: for backends that have memory of their own, such as rings
+    /// that the kernel shares.
+    ///
+    /// # Safety
+    ///
+    /// Until `owner` is dropped, the bytes can be read and written; nothing else in this process reaches them;
+    /// and others that do, such as a device or the kernel, write only while a batch in them is posted, and only
+    /// where the backend's own bytes are.
+    pub unsafe fn foreign(start: *mut u8, len: usize, owner: Box<dyn Any + Send + Sync>) -> Self {
+        Self { file: None, start, _owner: Some(owner), len, pages: Pages::Foreign }
+    }
+
     fn from_map(map: Mapping, len: usize, pages: Pages) -> Self {
-        Self { file: None, map: Some(map), len, pages }
+        let start = map.as_mut_ptr();
+        Self { file: None, start, _owner: Some(Box::new(map)), len, pages }
     }
 
     /// Bytes.
@@ -136,12 +162,12 @@ impl Memory {
 
     /// The first byte; for registration with a device.
     pub fn as_ptr(&self) -> *const u8 {
-        self.map.as_ref().map_or(std::ptr::dangling(), |map| map.as_mut_ptr().cast_const())
+        self.start.cast_const()
     }
 
     /// The first byte; writing through it is undefined for a file.
     pub(super) fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_ref().map_or(std::ptr::dangling_mut(), Mapping::as_mut_ptr)
+        self.start
     }
 
     /// Whether the first `len` bytes are still those of the file, which takes an fstat(2). Memory that is

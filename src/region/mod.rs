@@ -41,6 +41,7 @@
 //! ```
 #![allow(unsafe_code, reason = "memory that hardware reads is behind raw pointers")]
 
+mod arrangement;
 mod batch;
 mod guard;
 mod in_flight;
@@ -50,14 +51,17 @@ mod mapped_bytes;
 mod mapping;
 mod memory;
 mod payload;
+mod placement;
 mod sigbus;
 
+pub use arrangement::{Arrangement, SlotGrid};
 pub use batch::{Batch, ImmediateError, Slot};
 pub use in_flight::{InFlight, PacketBytes};
 pub use layout::{Layout, Region, RegionError};
 pub use mapped_bytes::MappedBytes;
 pub use memory::{Memory, MemoryError, Pages, Truncated};
 pub use payload::{Chunks, PayloadMut, PayloadWriter};
+pub use placement::{Placement, Slots};
 
 #[cfg(test)]
 mod tests;

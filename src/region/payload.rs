@@ -146,10 +146,11 @@ impl<'a> Chunks<'a> {
         let start = match region.layout() {
             Layout::Packed => {
                 let packet = &region.plan().shape(heap).packets[self.packet];
-                let header = region.headers()[region.plan().packets_of(heap)[self.packet] as usize];
+                let header = region.arrangement().headers()
+                    [region.plan().packets_of(heap)[self.packet] as usize];
                 header as usize + packet.header.len() + (range.start - packet.payload.start)
             }
-            Layout::Split => region.payload_of_heap(heap) + range.start,
+            Layout::Split => region.arrangement().payload_of_heap(heap) + range.start,
             Layout::Attached => return None,
         };
         // SAFETY: ranges of payload do not overlap, and each is handed out once.

@@ -196,6 +196,18 @@ impl Entry {
         }
     }
 
+    /// How many of these packets, from the first on, must go at once.
+    pub(super) fn least(&self, packets: &Range<u32>) -> u32 {
+        self.in_flight.region().arrangement().least(packets)
+    }
+
+    /// Ends some packets where a post may end, at or before `end`, but with no fewer than have to go at once.
+    pub(super) fn cut(&self, packets: &Range<u32>, end: u32) -> Range<u32> {
+        let arrangement = self.in_flight.region().arrangement();
+        let least = packets.start + arrangement.least(packets);
+        packets.start..arrangement.post_end(packets, end).max(least)
+    }
+
     /// Where a burst at that rate ends; it has at least one packet.
     pub(super) fn burst(&self, packets: &Range<u32>, rate: Rate, overhead: usize) -> u32 {
         let mut left = u64::from(rate.burst);

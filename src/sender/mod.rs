@@ -4,6 +4,7 @@ pub mod admission;
 mod completion;
 mod error;
 mod failures;
+mod flush;
 mod pacing;
 mod pipeline;
 mod poster;
@@ -34,7 +35,7 @@ use crate::backend::{Backend, Caps, Counters, Done, SendError};
 use crate::histogram::Histogram;
 use crate::pacer::{Counted, Rate};
 use crate::plan::Plan;
-use crate::region::{Batch, Layout, Memory, Region};
+use crate::region::{Arrangement, Batch, Layout, Memory, Region};
 
 /// Sends batches through a backend.
 ///
@@ -124,7 +125,7 @@ impl Sender {
 
     /// Numbers the heaps that are submitted from now on `next`, `next + step` and so on. Several
     /// senders share a stream by different starts and a common step.
-    pub fn number_heaps(&mut self, next: u64, step: u64) {
+    pub fn set_cnts(&mut self, next: u64, step: u64) {
         (self.next_cnt, self.cnt_step) = (next, step);
     }
 
@@ -214,9 +215,10 @@ impl Sender {
         if plan.flows() > self.caps.flows {
             return Err(AllocateError::Flows { plan: plan.flows(), backend: self.caps.flows });
         }
-        let (region, mut batches) =
-            Region::allocate(plan, layout, batches, self.caps.headroom, sources)?;
         let backend = self.backend.as_mut().ok_or(AllocateError::Failed)?;
+        let arrangement = Arrangement::new(plan, layout, self.caps.placement)?;
+        let memory = backend.allocate(&arrangement, batches)?;
+        let (region, mut batches) = Region::in_memory(arrangement, memory, batches, sources)?;
         backend.register(&region, &mut batches)?;
         self.regions.push(region.id());
         // So that the steady state allocates nothing.
@@ -354,14 +356,6 @@ impl Sender {
         }
     }
 
-    /// Blocks until the other side has acknowledged all that was sent, where the protocol has it say so,
-    /// or has acknowledged nothing for as long as `silence`: [`Counters::unacknowledged`] tells which.
-    pub fn flush(&mut self, silence: Duration) {
-        if let Some(Err(error)) = self.backend.as_mut().map(|backend| backend.flush(silence)) {
-            self.fail(error);
-        }
-    }
-
     /// Waits for all batches, for at most as long as `limit`, and returns them.
     ///
     /// Heaps of which a packet is not done by then failed with [`SendError::Closed`].
@@ -402,29 +396,31 @@ impl Sender {
         self.held = None;
         let Some(backend) = &mut self.backend else { return Ok(()) };
         for entry in &mut self.in_flight {
-            while let Some(mut packets) = entry.unposted() {
+            while let Some(rest) = entry.unposted() {
                 let depth = self.caps.max_in_flight;
-                packets.end = packets.end.min(packets.start.saturating_add(depth));
+                let mut end = rest.end.min(rest.start.saturating_add(depth));
                 let mut burst = None;
                 if let Some(rate) = entry.rate().or(self.pacing.rate) {
                     let Ok(now) = self.pacing.begin(rate) else {
                         self.held = Some(Held::Rate);
                         return Ok(());
                     };
-                    packets.end = entry.burst(&packets, rate, self.caps.overhead);
+                    end = entry.burst(&(rest.start..end), rate, self.caps.overhead);
                     burst = Some((rate, now));
                 }
+                let packets = entry.cut(&rest, end);
                 // In as few parts as fit the queue: to post what there is room for now would leave odd
                 // rests, each with a doorbell of its own.
                 if packets.len() as u32 > depth.saturating_sub(self.outstanding) {
                     return Ok(());
                 }
-                let admitted = self.admissions.admit(entry.in_flight_mut(), packets.clone());
-                if admitted == 0 {
+                let least = entry.least(&packets);
+                let admitted = self.admissions.admit(entry.in_flight_mut(), packets.clone(), least);
+                if admitted < least {
                     self.held = Some(Held::Admission);
                     return Ok(());
                 }
-                packets.end = packets.start + admitted;
+                let packets = entry.cut(&packets, packets.start + admitted);
                 let posted = backend.post(entry.in_flight_mut(), packets.clone())?;
                 self.admissions.posted(posted);
                 entry.posted(posted);
@@ -473,7 +469,7 @@ impl Sender {
     fn abandon(&mut self, error: SendError) {
         let Some(mut backend) = self.backend.take() else { return };
         // Only asks: what was not acknowledged by now is to be counted.
-        let _ = backend.flush(Duration::ZERO);
+        let _ = backend.unacknowledged();
         let counters = backend.counters();
         drop(backend);
         for entry in &mut self.in_flight {

@@ -20,7 +20,7 @@ use nix::sys::prctl::set_timerslack;
 use nix::unistd::Pid;
 
 use super::completion::{Completion, Reason, Rejected};
-use super::poster::{Order, Poster, Recurring, SPIN};
+use super::poster::{Command, Poster, Recurring, SPIN};
 use super::stop::Stop;
 use super::wakeup::WakeUp;
 use super::{Batch, Sender};
@@ -34,7 +34,7 @@ use crate::pacer::Rate;
 /// given, notes what is done, repeats what is due.
 pub struct Pipeline {
     /// None once closed.
-    orders: Option<SyncSender<Order>>,
+    commands: Option<SyncSender<Command>>,
     results: Receiver<Result<Completion, Rejected>>,
     /// Results that were taken in to make room for more.
     ready: VecDeque<Result<Completion, Rejected>>,
@@ -91,6 +91,8 @@ pub(super) struct Shared {
     pub(super) wake_up: WakeUp,
     pub(super) waker: AtomicWaker,
     stop: Stop,
+    /// Whether nobody wants to know how it ends.
+    abandoned: AtomicBool,
     /// Whether the thread has ended.
     ended: AtomicBool,
 }
@@ -98,6 +100,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_raised()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Ends the waits of both sides.
@@ -147,7 +153,7 @@ impl Pipeline {
     pub(crate) fn start_with(sender: Sender, options: PipelineOptions) -> io::Result<Self> {
         let PipelineOptions { batches, cpu, drain, observer, stop } = options;
         let batches = batches.max(1);
-        let (orders, incoming) = sync_channel(batches);
+        let (commands, incoming) = sync_channel(batches);
         // Room for each result, so that the thread never waits for whoever fills.
         let (outgoing, results) = sync_channel(2 * batches + 1);
         let (started, start) = sync_channel(1);
@@ -155,11 +161,12 @@ impl Pipeline {
             wake_up: WakeUp::new()?,
             waker: AtomicWaker::new(),
             stop: stop.clone(),
+            abandoned: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
         let poster = Poster {
             sender,
-            orders: incoming,
+            commands: incoming,
             results: outgoing,
             shared: shared.clone(),
             queue: VecDeque::with_capacity(batches),
@@ -185,7 +192,7 @@ impl Pipeline {
         let on_stop: Arc<dyn Fn() + Send + Sync> = Arc::new(move || told.interrupt());
         stop.tell(&on_stop);
         Ok(Self {
-            orders: Some(orders),
+            commands: Some(commands),
             results,
             ready: VecDeque::new(),
             shared,
@@ -211,7 +218,7 @@ impl Pipeline {
     /// As [`Pipeline::submit_first`], at a time and a rate of its own.
     pub fn submit_job(&mut self, job: Job) {
         self.in_flight += 1;
-        self.order(Order::Submit(job));
+        self.tell(Command::Submit(job));
     }
 
     /// Submits a batch again and again, `every` so often, as long as it comes back in time, whoever else
@@ -241,12 +248,12 @@ impl Pipeline {
     ) {
         let (slot, due) = (batch.slot(), Instant::now());
         let recurring = Recurring { batch: Some(batch), slot, every, before_jobs, cnts, due };
-        self.order(Order::Repeat(recurring));
+        self.tell(Command::Repeat(recurring));
     }
 
     /// Runs `call` where the sender is, between two of its posts, and returns what it does: to ask for
     /// [`Sender::counters`] or [`Sender::jitter`], to change [`Sender::pace`] or
-    /// [`Sender::number_heaps`] for what is submitted from then on.
+    /// [`Sender::set_cnts`] for what is submitted from then on.
     ///
     /// # Errors
     ///
@@ -260,17 +267,17 @@ impl Pipeline {
             let _ = answer.send(call(sender));
         };
         // If the thread has ended, the answer's sender is gone, too.
-        self.order(Order::Call(Box::new(call)));
+        self.tell(Command::Call(Box::new(call)));
         answered.recv().map_err(|RecvError| Panicked("while it was asked".into()))
     }
 
     /// Tells the thread. If that has ended, a batch that was to be submitted comes back.
-    fn order(&mut self, mut order: Order) {
-        while let Some(orders) = self.orders.as_ref() {
-            match orders.try_send(order) {
+    fn tell(&mut self, mut command: Command) {
+        while let Some(commands) = self.commands.as_ref() {
+            match commands.try_send(command) {
                 Ok(()) => return self.shared.wake_up.wake(),
-                Err(TrySendError::Full(refused)) => order = refused,
-                Err(TrySendError::Disconnected(Order::Submit(job))) => {
+                Err(TrySendError::Full(refused)) => command = refused,
+                Err(TrySendError::Disconnected(Command::Submit(job))) => {
                     let reason = Reason::Failed(SendError::Closed);
                     let Job { batch, heaps, tag, .. } = job;
                     let rejected = Rejected { batch: Box::new(batch), heaps, reason, tag };
@@ -279,7 +286,7 @@ impl Pipeline {
                 Err(TrySendError::Disconnected(_)) => return,
             }
             self.shared.wake_up.wake();
-            // Nobody else takes results: without room for them the thread would take no orders.
+            // Nobody else takes results: without room for them the thread would take no commands.
             self.ready.extend(self.results.try_iter());
             thread::yield_now();
         }
@@ -367,7 +374,8 @@ impl Pipeline {
 
     /// Waits for what is in flight, ends the thread, and returns the sender with the last results.
     ///
-    /// Where nothing goes any more, for ten seconds, what is in flight is given up.
+    /// Where nothing goes any more, for ten seconds, what is in flight is given up; but not where the other side
+    /// holds it back, [`Caps::flow_control`](crate::backend::Caps::flow_control).
     ///
     /// # Errors
     ///
@@ -383,13 +391,14 @@ impl Pipeline {
     }
 
     fn hang_up(&mut self) {
-        drop(self.orders.take());
+        drop(self.commands.take());
         self.shared.wake_up.wake();
     }
 }
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::SeqCst);
         self.hang_up();
         if let Some(thread) = self.thread.take() {
             while self.wait().is_some() {}

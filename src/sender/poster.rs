@@ -12,7 +12,7 @@ use super::{Batch, Sender};
 use crate::region::Slot;
 
 /// What a pipeline is told.
-pub(super) enum Order {
+pub(super) enum Command {
     Submit(Job),
     Repeat(Recurring),
     /// To be run where the sender is.
@@ -35,7 +35,7 @@ pub(super) struct Recurring {
 
 pub(super) struct Poster {
     pub(super) sender: Sender,
-    pub(super) orders: Receiver<Order>,
+    pub(super) commands: Receiver<Command>,
     pub(super) results: SyncSender<Result<Completion, Rejected>>,
     pub(super) shared: Arc<Shared>,
     /// Jobs in their order; the first may not be due yet.
@@ -53,7 +53,7 @@ impl Poster {
         let mut is_open = true;
         let mut progress = (Instant::now(), 0);
         loop {
-            is_open &= self.take_orders();
+            is_open &= self.take_commands();
             let is_stopped = self.shared.is_stopped();
             self.submit_what_is_due(is_open, is_stopped);
             if let Some(completion) = self.done() {
@@ -64,7 +64,10 @@ impl Poster {
             if !is_open && self.queue.is_empty() && in_flight == 0 {
                 return self.sender;
             }
-            let (posted, is_ending) = (self.sender.posted(), !is_open || is_stopped);
+            let posted = self.sender.posted();
+            // A receiver that is slow loses nothing, unless the user has had enough of it.
+            let is_patient = self.sender.caps().flow_control;
+            let is_ending = is_stopped || self.shared.is_abandoned() || (!is_open && !is_patient);
             if !is_ending || in_flight == 0 || posted != progress.1 {
                 progress = (Instant::now(), posted);
             } else if progress.0.elapsed() >= self.drain {
@@ -78,21 +81,21 @@ impl Poster {
     }
 
     /// Takes what it is told. False once nobody can tell it anything any more.
-    fn take_orders(&mut self) -> bool {
+    fn take_commands(&mut self) -> bool {
         loop {
-            match self.orders.try_recv() {
-                Ok(order) => self.take(order),
+            match self.commands.try_recv() {
+                Ok(command) => self.take(command),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
 
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Submit(job) => self.queue.push_back(job),
-            Order::Repeat(recurring) => self.recurring.push(recurring),
-            Order::Call(call) => call(&mut self.sender),
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Submit(job) => self.queue.push_back(job),
+            Command::Repeat(recurring) => self.recurring.push(recurring),
+            Command::Call(call) => call(&mut self.sender),
         }
     }
 
@@ -138,7 +141,7 @@ impl Poster {
             let Some(batch) = it.batch.take() else { continue };
             it.due = now + it.every;
             if let Some((first, step)) = it.cnts {
-                self.sender.number_heaps(first, step);
+                self.sender.set_cnts(first, step);
             }
             let heaps = batch.heaps();
             if let Err(rejected) = self.sender.send(batch, heaps, None) {
@@ -182,7 +185,7 @@ impl Poster {
         self.shared.waker.wake();
     }
 
-    /// Waits for whatever comes first: an order, the end, something of the backend's, the time that a job, a
+    /// Waits for whatever comes first: a command, the end, something of the backend's, the time that a job, a
     /// recurring batch or a burst is due.
     fn rest(&mut self, is_open: bool, was_stopped: bool, drained: Option<Instant>) {
         if self.sender.in_flight() == 0 && is_open {
@@ -190,8 +193,8 @@ impl Poster {
             // system call and an interrupt for each batch.
             let begin = Instant::now();
             while begin.elapsed() < SPIN {
-                match self.orders.try_recv() {
-                    Ok(order) => return self.take(order),
+                match self.commands.try_recv() {
+                    Ok(command) => return self.take(command),
                     Err(TryRecvError::Disconnected) => return,
                     Err(TryRecvError::Empty) => hint::spin_loop(),
                 }
@@ -201,23 +204,23 @@ impl Poster {
         let repeated = self.recurring.iter().filter(|it| it.batch.is_some()).map(|it| it.due).min();
         let deadline = [job, repeated, drained].into_iter().flatten().min();
         let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let (shared, orders, sender) = (self.shared.clone(), &self.orders, &mut self.sender);
-        let mut order = None;
+        let (shared, commands, sender) = (self.shared.clone(), &self.commands, &mut self.sender);
+        let mut command = None;
         shared.wake_up.sleep_unless(
             || {
-                let found = orders.try_recv();
+                let found = commands.try_recv();
                 let is_news = match &found {
                     Ok(_) => true,
                     Err(TryRecvError::Disconnected) => is_open,
                     Err(TryRecvError::Empty) => shared.is_stopped() != was_stopped,
                 };
-                order = found.ok();
+                command = found.ok();
                 is_news
             },
             |waker| sender.idle_with(Some(waker), limit),
         );
-        if let Some(order) = order {
-            self.take(order);
+        if let Some(command) = command {
+            self.take(command);
         }
     }
 }

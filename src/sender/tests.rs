@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::admission::Arrivals;
 use super::*;
-use crate::backend::fault::{Fault, Faulty};
+use crate::backend::fault::{Fault, FaultInjector};
 use crate::backend::pcap::{Pcap, PcapConfig};
 use crate::backend::tcp::{Tcp, TcpConfig};
 use crate::backend::udp::{Udp, UdpConfig};
@@ -33,7 +33,7 @@ proptest! {
         portions in prop::collection::vec(prop::collection::vec(0_u32..6, 0..24), 0..3),
     ) {
         let pcap = Pcap::new(Box::new(std::io::sink()), &PcapConfig::to(vec![DESTINATION])).unwrap();
-        let faulty = Faulty::new(Box::new(pcap), faults.into_iter());
+        let faulty = FaultInjector::new(Box::new(pcap), faults.into_iter());
         let mut sender = Sender::new(Box::new(faulty.with_max_in_flight(max_in_flight)));
         sender.pace(pause.map(|burst| Rate::new(2_000_000_000, burst)));
         let admitted: Vec<_> = portions.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();

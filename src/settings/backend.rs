@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::{BACKEND, CPU, DEVICE, DST_MAC, INTERFACE, PCAP, QP, SOURCE_PORT, TO, VLAN};
+use super::keys::{BACKEND, CPU, DEVICE, DST_MAC, INTERFACE, PCAP, QP, SOURCE_PORT, TO, TTL, VLAN};
 use super::setting::choices;
 use super::{
     BackendKind, CompletionKind, Endpoint, Interface, Key, QueuePairKind, Row, Section, Settings,
@@ -18,8 +18,8 @@ pub(super) const SECTION: Section<Settings> = Section {
         Row::one(
             BACKEND,
             "backend",
-            "auto|verbs|udp|tcp|pcap",
-            "Way onto the wire; a named one never falls back",
+            "auto|verbs|udp|tcp|pcap|null",
+            "Way onto the wire; a named one never falls back. null sends nothing, to time what is before it",
             "auto",
             |it| &mut it.backend.kind,
         )
@@ -90,8 +90,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             Key::new("backend.reconnect"),
             "reconnect",
             "SECONDS",
-            "How long to try to connect again to a TCP receiver that is gone, before its heaps fail; 0 is \
-             not at all",
+            "How long to try to connect to a TCP receiver that is not there yet, or is gone, before its heaps \
+             fail; 0 is not at all",
             "0",
             |it| &mut it.backend.reconnect,
         )
@@ -138,7 +138,8 @@ pub struct BackendSettings {
     pub zerocopy: ZeroCopy,
     /// Whether UDP packets are cut out of long messages, by the kernel or the device.
     pub gso: Gso,
-    /// How many seconds to try to connect again to a TCP receiver that is gone; 0 is not at all.
+    /// How many seconds to try to connect to a TCP receiver that is not there yet, or is gone; 0 is not at
+    /// all.
     pub reconnect: u32,
     /// The capture file to write, for [`BackendKind::Pcap`].
     pub pcap: Option<String>,
@@ -196,7 +197,11 @@ impl BackendSettings {
                 built_by_kernel(stream, "tcp")?;
                 connectable(&stream.to)?;
             }
-            BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap => {}
+            BackendKind::Verbs if stream.ttl == Some(0) => {
+                let hint = "packets of TTL 0 stay on this host, and a device sends to others; take udp, or 1";
+                return Err(SettingsError::conflict(TTL, BACKEND, hint));
+            }
+            BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap | BackendKind::Null => {}
         }
         if self.device.as_deref() == Some("") {
             let hint = "give the name of an RDMA device, such as mlx5_0";

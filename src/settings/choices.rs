@@ -44,6 +44,15 @@ pub enum BackendKind {
     Tcp,
     /// A capture file.
     Pcap,
+    /// Nowhere.
+    Null,
+}
+
+impl BackendKind {
+    /// Whether it leads to a receiver.
+    pub fn has_receiver(self) -> bool {
+        !matches!(self, Self::Pcap | Self::Null)
+    }
 }
 
 /// How packets lie in memory.
@@ -93,7 +102,7 @@ choices! {
     PacingMode: "auto" => Self::Auto, "software" => Self::Software, "hardware" => Self::Hardware,
         "none" => Self::None;
     BackendKind: "auto" => Self::Auto, "verbs" => Self::Verbs, "udp" => Self::Udp, "tcp" => Self::Tcp,
-        "pcap" => Self::Pcap;
+        "pcap" => Self::Pcap, "null" => Self::Null;
     LayoutKind: "auto" => Self::Auto, "packed" => Self::Packed, "split" => Self::Split;
     QueuePairKind: "raw" => Self::Raw, "ud" => Self::Ud;
     CompletionKind: "poll" => Self::Poll, "event" => Self::Event;

@@ -29,7 +29,7 @@ mod interface;
 pub mod keys;
 mod number;
 mod pacing;
-mod packet_size;
+mod packet_limit;
 mod queue;
 mod senders;
 mod setting;
@@ -52,11 +52,11 @@ pub use heap::HeapSettings;
 pub use interface::Interface;
 pub use number::number;
 pub use pacing::PacingSettings;
-pub use packet_size::PacketSize;
+pub use packet_limit::PacketLimit;
 pub use senders::{Rank, SendersSettings};
 pub use setting::{Form, InvalidValue, Key, List, One, Optional, Section, Setting};
 pub use stream::StreamSettings;
-pub use units::{Rate, Ratio, Size};
+pub use units::{BitRate, Ratio, Size};
 
 /// A row of the table of settings.
 type Row = Setting<Settings>;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::keys::{BURST, BURST_RATE_RATIO, HOLD_BACK, PACING, RATE, RATE_COUNTS};
-use super::{FrameRate, Key, PacingMode, Rate, Ratio, Row, Section, Settings, SettingsError, Size};
+use super::{
+    BitRate, FrameRate, Key, PacingMode, Ratio, Row, Section, Settings, SettingsError, Size,
+};
 use crate::pacer::{self, Counted};
 use crate::sender::MIN_SLEEP;
 
@@ -89,7 +91,7 @@ pub(super) const SECTION: Section<Settings> = Section {
 #[non_exhaustive]
 pub struct PacingSettings {
     /// The rate to keep to, above 0; `None` is as fast as it goes.
-    pub rate: Option<Rate>,
+    pub rate: Option<BitRate>,
     /// Which bytes count towards the rate; `None` is all on the wire.
     pub rate_counts: Option<Counted>,
     /// Most that may go at once, at least 1 byte and less than 4 GiB; `None` is what takes a millisecond.
@@ -140,7 +142,7 @@ impl PacingSettings {
 
     /// What is given, else what takes a millisecond: at low rates, larger bursts would come at long
     /// intervals.
-    fn burst_of(&self, rate: Rate) -> Size {
+    fn burst_of(&self, rate: BitRate) -> Size {
         self.burst.unwrap_or_else(|| {
             let in_a_millisecond = Size::from_bytes((rate.bits_per_second() / 8000).max(1));
             in_a_millisecond.min(LARGEST_BURST)

@@ -62,7 +62,7 @@ pub struct Setting<S: 'static> {
     pub dashes: bool,
     /// Whether a flag may hold several values with commas between.
     pub commas: bool,
-    place: Place<S>,
+    place: Field<S>,
 }
 
 /// How a value is written where text, numbers and booleans are told apart, as in TOML.
@@ -80,7 +80,7 @@ pub enum Form {
     Choice,
 }
 
-enum Place<S> {
+enum Field<S> {
     One(fn(&mut S) -> &mut dyn One),
     Optional(fn(&mut S) -> &mut dyn Optional),
     List(fn(&mut S) -> &mut dyn List),
@@ -96,7 +96,7 @@ impl<S> Setting<S> {
         default: &'static str,
         place: fn(&mut S) -> &mut dyn One,
     ) -> Self {
-        Self::new(key, keyword, takes, help, default, Place::One(place))
+        Self::new(key, keyword, takes, help, default, Field::One(place))
     }
 
     /// A setting that may have none.
@@ -108,7 +108,7 @@ impl<S> Setting<S> {
         default: &'static str,
         place: fn(&mut S) -> &mut dyn Optional,
     ) -> Self {
-        Self::new(key, keyword, takes, help, default, Place::Optional(place))
+        Self::new(key, keyword, takes, help, default, Field::Optional(place))
     }
 
     /// A setting that may have several.
@@ -120,7 +120,7 @@ impl<S> Setting<S> {
         default: &'static str,
         place: fn(&mut S) -> &mut dyn List,
     ) -> Self {
-        let setting = Self::new(key, keyword, takes, help, default, Place::List(place));
+        let setting = Self::new(key, keyword, takes, help, default, Field::List(place));
         Self { form: Form::Texts, ..setting }
     }
 
@@ -130,7 +130,7 @@ impl<S> Setting<S> {
         takes: &'static str,
         help: &'static str,
         default: &'static str,
-        place: Place<S>,
+        place: Field<S>,
     ) -> Self {
         let (form, bare, dashes, commas) = (Form::Text, None, false, false);
         Self { key, keyword, takes, help, default, form, bare, dashes, commas, place }
@@ -204,7 +204,7 @@ impl<S> Setting<S> {
     /// If a text is no value of this setting, in words that say what would be.
     pub fn read(&self, settings: &mut S, values: &[&str]) -> Result<(), InvalidValue> {
         let one = match (values, &self.place) {
-            (values, Place::List(place)) => return place(settings).read(values),
+            (values, Field::List(place)) => return place(settings).read(values),
             ([one], _) => *one,
             (several, _) => {
                 let hint = format!("it takes one value, not {}", several.len());
@@ -212,9 +212,9 @@ impl<S> Setting<S> {
             }
         };
         let read = match &self.place {
-            Place::One(place) => place(settings).read(one),
-            Place::Optional(place) => place(settings).read(one),
-            Place::List(_) => unreachable!("lists were read"),
+            Field::One(place) => place(settings).read(one),
+            Field::Optional(place) => place(settings).read(one),
+            Field::List(_) => unreachable!("lists were read"),
         };
         read.map_err(|error| match self.form {
             // Here the messages of the standard library do not say what would be right.
@@ -232,9 +232,9 @@ impl<S> Setting<S> {
     {
         let mut settings = settings.clone();
         match &self.place {
-            Place::One(place) => vec![place(&mut settings).show()],
-            Place::Optional(place) => place(&mut settings).show().into_iter().collect(),
-            Place::List(place) => place(&mut settings).show(),
+            Field::One(place) => vec![place(&mut settings).show()],
+            Field::Optional(place) => place(&mut settings).show().into_iter().collect(),
+            Field::List(place) => place(&mut settings).show(),
         }
     }
 }

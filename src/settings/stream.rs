@@ -3,7 +3,7 @@
 use super::keys::{
     CNT_START, CNT_STEP, DST_MAC, FLAVOUR, MTU, PACKET_SIZE, SOURCE_PORT, TO, TTL, VLAN,
 };
-use super::{Endpoint, Host, Key, PacketSize, Row, Section, Settings, SettingsError, Span};
+use super::{Endpoint, Host, Key, PacketLimit, Row, Section, Settings, SettingsError, Span};
 use crate::plan::{self, MAX_PACKET_SIZE, Order};
 use crate::wire::{
     EtherType, Flavour, MIN_PACKET_SIZE, MacAddress, Vlan, ip_udp_header_len, max_payload_len,
@@ -77,7 +77,7 @@ pub(super) const SECTION: Section<Settings> = Section {
             TTL,
             "ttl",
             "HOPS",
-            "Time to live, or IPv6 hop limit",
+            "Time to live, or IPv6 hop limit; 0 keeps multicast on this host",
             "1 multicast, 64 unicast",
             |it| &mut it.stream.ttl,
         )
@@ -127,7 +127,7 @@ pub struct StreamSettings {
     /// Destinations as they were written, all of one address family as far as they are addresses.
     pub to: Vec<Endpoint>,
     /// The longest packet, at least 56 bytes.
-    pub packet_size: PacketSize,
+    pub packet_size: PacketLimit,
     /// The MTU to reckon with, in bytes of IP; `None` is the interface's.
     pub mtu: Option<u32>,
     /// The SPEAD flavour.
@@ -140,7 +140,8 @@ pub struct StreamSettings {
     pub cnt_start: u64,
     /// Heap cnts from one heap to the next, at least 1.
     pub cnt_step: u64,
-    /// Time to live; `None` is 1 for multicast, 64 for unicast.
+    /// Time to live; `None` is 1 for multicast, 64 for unicast. 0, which is for multicast over UDP alone, keeps
+    /// packets on this host.
     pub ttl: Option<u8>,
     /// VLAN id of the frames, 1 to 4094; `None` is untagged.
     pub vlan: Option<u16>,
@@ -156,7 +157,7 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             to: Vec::new(),
-            packet_size: PacketSize::Auto,
+            packet_size: PacketLimit::Auto,
             mtu: None,
             flavour: Flavour::default(),
             repeat_pointers: false,
@@ -185,7 +186,7 @@ impl StreamSettings {
 
     pub(super) fn check(&self, is_tcp: bool) -> Result<(), SettingsError> {
         one_family(&self.to)?;
-        if let PacketSize::AtMost(bytes) = self.packet_size
+        if let PacketLimit::AtMost(bytes) = self.packet_size
             && (bytes as usize) < MIN_PACKET_SIZE
         {
             let hint = format!(
@@ -194,7 +195,7 @@ impl StreamSettings {
             return Err(SettingsError::unusable(PACKET_SIZE, bytes, hint));
         }
         if is_tcp {
-            if let PacketSize::AtMost(bytes) = self.packet_size
+            if let PacketLimit::AtMost(bytes) = self.packet_size
                 && bytes as usize > MAX_PACKET_SIZE
             {
                 let hint =
@@ -256,7 +257,7 @@ impl StreamSettings {
             return Err(SettingsError::unusable(MTU, mtu, hint));
         }
         match self.packet_size {
-            PacketSize::AtMost(bytes) if bytes > most => {
+            PacketLimit::AtMost(bytes) if bytes > most => {
                 let limit = match mtu.checked_sub(headers) {
                     Some(room) if room <= longest => format!("an MTU of {mtu}"),
                     _ => "a datagram".to_owned(),
@@ -266,8 +267,8 @@ impl StreamSettings {
                 );
                 Err(SettingsError::unusable(PACKET_SIZE, bytes, hint))
             }
-            PacketSize::AtMost(bytes) => Ok(plan::PacketSize::Exact(bytes as usize)),
-            PacketSize::Auto => Ok(plan::PacketSize::Uniform { limit: most as usize }),
+            PacketLimit::AtMost(bytes) => Ok(plan::PacketSize::Exact(bytes as usize)),
+            PacketLimit::Auto => Ok(plan::PacketSize::Uniform { limit: most as usize }),
         }
     }
 
@@ -287,22 +288,22 @@ impl StreamSettings {
             return Err(SettingsError::unusable(MTU, most, hint));
         }
         match self.packet_size {
-            PacketSize::AtMost(bytes) if bytes > most => {
+            PacketLimit::AtMost(bytes) if bytes > most => {
                 let hint = format!(
                     "a datagram carries at most {most} bytes here; give {most} or less, or auto"
                 );
                 Err(SettingsError::unusable(PACKET_SIZE, bytes, hint))
             }
-            PacketSize::AtMost(bytes) => Ok((plan::PacketSize::Exact(bytes as usize), most)),
-            PacketSize::Auto => Ok((plan::PacketSize::Uniform { limit: most as usize }, most)),
+            PacketLimit::AtMost(bytes) => Ok((plan::PacketSize::Exact(bytes as usize), most)),
+            PacketLimit::Auto => Ok((plan::PacketSize::Uniform { limit: most as usize }, most)),
         }
     }
 
     /// The packet size as a plan takes it, for packets in a stream of bytes: no MTU bounds it.
     pub(crate) fn packet_size_in_stream(&self) -> plan::PacketSize {
         match self.packet_size {
-            PacketSize::AtMost(bytes) => plan::PacketSize::Exact(bytes as usize),
-            PacketSize::Auto => plan::PacketSize::Uniform { limit: STREAM_PACKET },
+            PacketLimit::AtMost(bytes) => plan::PacketSize::Exact(bytes as usize),
+            PacketLimit::Auto => plan::PacketSize::Uniform { limit: STREAM_PACKET },
         }
     }
 }

@@ -40,9 +40,9 @@ impl fmt::Display for Size {
 /// A data rate in bits per second. Written as a bare number of bits per second or with
 /// `b/s kb/s Mb/s Gb/s B/s kB/s MB/s GB/s`, whose prefixes are decimal (`1.5Gb/s` is 1,500,000,000).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rate(u64);
+pub struct BitRate(u64);
 
-impl Rate {
+impl BitRate {
     /// A rate of this many bits per second.
     pub const fn from_bits_per_second(bits: u64) -> Self {
         Self(bits)
@@ -54,7 +54,7 @@ impl Rate {
     }
 }
 
-impl FromStr for Rate {
+impl FromStr for BitRate {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
@@ -62,7 +62,7 @@ impl FromStr for Rate {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for BitRate {
     /// Exact: the largest unit of bits per second that divides the rate.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_quantity(f, self.0, &RATE_UNITS[..4])
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(size("9kB"), Ok(9000));
         assert_eq!(size("0.5KiB"), Ok(512));
         assert_eq!(size("18446744073709551615"), Ok(u64::MAX));
-        let rate = |text: &str| text.parse::<Rate>().map(Rate::bits_per_second);
+        let rate = |text: &str| text.parse::<BitRate>().map(BitRate::bits_per_second);
         assert_eq!(rate("10Gb/s"), Ok(10_000_000_000));
         assert_eq!(rate("1.25 GB/s"), Ok(10_000_000_000));
         assert_eq!(rate("0.125B/s"), Ok(1));
@@ -217,7 +217,7 @@ mod tests {
         assert!(message("").contains("write a number"));
         assert!(message("20000000000000GiB").contains("the most is 18446744073709551615 bytes"));
         assert!(message(&"9".repeat(99)).contains("too many digits"));
-        let message = |text: &str| text.parse::<Rate>().unwrap_err().to_string();
+        let message = |text: &str| text.parse::<BitRate>().unwrap_err().to_string();
         assert!(message("10Gbps").contains("none of Gb/s Mb/s kb/s b/s B/s kB/s MB/s GB/s"));
         assert!(message("0.1b/s").contains("whole bits per second"));
         for wrong in ["0.999", "1.0005", "", "x", "-2", "99999999"] {
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(Size(0).to_string(), "0B");
         assert_eq!(Size(9000).to_string(), "9000B");
         assert_eq!(Size(512 << 20).to_string(), "512MiB");
-        assert_eq!(Rate(1_500_000_000).to_string(), "1500Mb/s");
+        assert_eq!(BitRate(1_500_000_000).to_string(), "1500Mb/s");
     }
 
     proptest! {
@@ -240,7 +240,7 @@ mod tests {
         fn round_trip(value: u64, shift in 0u32..64) {
             let value = value >> shift;
             prop_assert_eq!(Size(value).to_string().parse(), Ok(Size(value)));
-            prop_assert_eq!(Rate(value).to_string().parse(), Ok(Rate(value)));
+            prop_assert_eq!(BitRate(value).to_string().parse(), Ok(BitRate(value)));
             let ratio = Ratio(1000 + value as u32 / 2);
             prop_assert_eq!(ratio.to_string().parse(), Ok(ratio));
         }
@@ -253,8 +253,8 @@ mod tests {
 
         #[test]
         fn no_text_panics(text: String, tail in "[0-9.]{0,50}[ KkMGibB/s]{0,5}") {
-            let _ = (text.parse::<Size>(), text.parse::<Rate>());
-            let _ = (tail.parse::<Size>(), tail.parse::<Rate>());
+            let _ = (text.parse::<Size>(), text.parse::<BitRate>());
+            let _ = (tail.parse::<Size>(), tail.parse::<BitRate>());
         }
     }
 }

@@ -5,19 +5,20 @@ use std::path::PathBuf;
 
 use super::StreamError;
 use crate::backend::interface::Interface;
+use crate::backend::null::{self, Null};
 use crate::backend::pcap::{self, Pcap, PcapConfig};
 use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
 use crate::backend::verbs::{self, CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
-use crate::backend::{Backend, MAX_UDP_PAYLOAD, OpenError, max_packet_size};
-use crate::plan::{PacketSize, Plan, RunLimits, runs};
-use crate::region::Layout;
+use crate::backend::{Backend, OpenError, max_packet_size};
+use crate::plan::{PacketSize, Plan, runs};
+use crate::region::{Layout, Placement};
 use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError};
 
 /// A way onto the wire that was found for a stream.
 #[derive(Debug)]
 pub struct Transport {
-    way: Way,
+    config: TransportConfig,
     /// Why this one.
     pub reason: String,
     /// Bytes of IP packet that the route carries.
@@ -25,11 +26,12 @@ pub struct Transport {
 }
 
 #[derive(Debug)]
-enum Way {
+enum TransportConfig {
     Udp(UdpConfig),
     Tcp(TcpConfig),
     Verbs(VerbsConfig),
     Pcap(PathBuf, PcapConfig),
+    Null { flows: u32 },
 }
 
 impl Transport {
@@ -44,13 +46,17 @@ impl Transport {
         let asked = || "asked for".to_owned();
         match (settings.backend.kind, &settings.backend.pcap) {
             (BackendKind::Pcap, path) => {
-                // A capture needs no route; where there is one, it shows what that would carry.
-                let mtu = settings
-                    .stream
-                    .mtu
-                    .unwrap_or_else(|| udp::route_mtu(&request.udp()).unwrap_or(ETHERNET_MTU));
                 let path = path.as_deref().unwrap_or_default().into();
-                Ok(Self { way: Way::Pcap(path, request.pcap()), reason: asked(), mtu })
+                let mtu = request.mtu_without_route();
+                Ok(Self {
+                    config: TransportConfig::Pcap(path, request.pcap()),
+                    reason: asked(),
+                    mtu,
+                })
+            }
+            (BackendKind::Null, _) => {
+                let config = TransportConfig::Null { flows: destinations.len() as u32 };
+                Ok(Self { config, reason: asked(), mtu: request.mtu_without_route() })
             }
             (BackendKind::Udp, _) => request.by_udp(asked()),
             (BackendKind::Tcp, _) => {
@@ -58,7 +64,7 @@ impl Transport {
                     Some(mtu) => mtu,
                     None => udp::route_mtu(&UdpConfig { source_port: 0, ..request.udp() })?,
                 };
-                Ok(Self { way: Way::Tcp(request.tcp()), reason: asked(), mtu })
+                Ok(Self { config: TransportConfig::Tcp(request.tcp()), reason: asked(), mtu })
             }
             (BackendKind::Verbs, _) => Ok(request.by_verbs(asked())?),
             // Queues are reached by nothing else.
@@ -66,6 +72,11 @@ impl Transport {
                 if settings.backend.queue_pair(&settings.stream) == QueuePairKind::Ud =>
             {
                 Ok(request.by_verbs(asked())?)
+            }
+            // Those are not to leave this host, and devices send to others.
+            (BackendKind::Auto, _) if settings.stream.ttl == Some(0) => {
+                settings.check_udp()?;
+                request.by_udp("auto: packets of TTL 0 stay on this host".into())
             }
             (BackendKind::Auto, _) if destinations.iter().all(|to| to.ip().is_loopback()) => {
                 settings.check_udp()?;
@@ -88,24 +99,25 @@ impl Transport {
 
     /// The name of the backend.
     pub fn backend(&self) -> &'static str {
-        match &self.way {
-            Way::Udp(_) => udp::NAME,
-            Way::Tcp(_) => tcp::NAME,
-            Way::Verbs(_) => verbs::NAME,
-            Way::Pcap(..) => pcap::NAME,
+        match &self.config {
+            TransportConfig::Udp(_) => udp::NAME,
+            TransportConfig::Tcp(_) => tcp::NAME,
+            TransportConfig::Verbs(_) => verbs::NAME,
+            TransportConfig::Pcap(..) => pcap::NAME,
+            TransportConfig::Null { .. } => null::NAME,
         }
     }
 
     /// Whether receivers lose what they have no room for. Over TCP they make the sender wait, and a file takes
     /// all.
     pub(super) fn overruns_receivers(&self) -> bool {
-        matches!(self.way, Way::Udp(_) | Way::Verbs(_))
+        matches!(self.config, TransportConfig::Udp(_) | TransportConfig::Verbs(_))
     }
 
     /// The RDMA device and its port, if it leads through one.
     pub fn rdma_port(&self) -> Option<(&str, u8)> {
-        match &self.way {
-            Way::Verbs(config) => Some((&config.device, config.port)),
+        match &self.config {
+            TransportConfig::Verbs(config) => Some((&config.device, config.port)),
             _ => None,
         }
     }
@@ -118,9 +130,9 @@ impl Transport {
         to: IpAddr,
     ) -> Result<(PacketSize, Option<usize>), SettingsError> {
         let stream = &settings.stream;
-        match &self.way {
-            Way::Tcp(_) => Ok((stream.packet_size_in_stream(), None)),
-            Way::Verbs(VerbsConfig { flows: Flows::Datagrams(_), mtu, .. }) => {
+        match &self.config {
+            TransportConfig::Tcp(_) => Ok((stream.packet_size_in_stream(), None)),
+            TransportConfig::Verbs(VerbsConfig { flows: Flows::Datagrams(_), mtu, .. }) => {
                 let (size, most) = stream.message_size_within(*mtu)?;
                 Ok((size, Some(most as usize)))
             }
@@ -133,46 +145,46 @@ impl Transport {
 
     /// Opens the backend, for at most `packets` in flight.
     pub(super) fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
-        Ok(match &self.way {
-            Way::Udp(config) => Box::new(Udp::open(config)?),
-            Way::Tcp(config) => Box::new(Tcp::open(config)?),
-            Way::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
+        Ok(match &self.config {
+            TransportConfig::Udp(config) => Box::new(Udp::open(config)?),
+            TransportConfig::Tcp(config) => Box::new(Tcp::open(config)?),
+            TransportConfig::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
                 depth: packets,
                 pieces: pieces(layout),
                 ..config.clone()
             })?),
-            Way::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+            TransportConfig::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+            TransportConfig::Null { flows } => Box::new(Null::new(*flows)),
         })
     }
 
     /// How many packets each message to the kernel holds, in a whole batch.
     pub fn messages(&self, plan: &Plan, layout: Layout) -> Vec<usize> {
-        let limits = match &self.way {
-            Way::Udp(config) => config.limits(),
-            Way::Tcp(_) => return calls(plan, layout),
-            Way::Verbs(_) | Way::Pcap(..) => RunLimits { segments: 1, bytes: MAX_UDP_PAYLOAD },
-        };
-        runs(plan.packets(), limits).map(|run| run.packets.len()).collect()
+        match &self.config {
+            TransportConfig::Tcp(_) => calls(plan, layout),
+            _ => runs(plan.packets(), self.placement().run).map(|run| run.packets.len()).collect(),
+        }
     }
 
-    /// Bytes before each packet.
-    pub fn headroom(&self) -> usize {
-        match &self.way {
-            Way::Udp(_) | Way::Tcp(_) => 0,
-            Way::Verbs(config) => config.flows.headroom(),
-            Way::Pcap(_, config) => config.header_len(),
+    /// How its packets lie.
+    pub fn placement(&self) -> Placement {
+        match &self.config {
+            TransportConfig::Udp(config) => config.placement(),
+            TransportConfig::Tcp(_) | TransportConfig::Null { .. } => Placement::ADJACENT,
+            TransportConfig::Verbs(config) => config.flows.placement(),
+            TransportConfig::Pcap(_, config) => config.placement(),
         }
     }
 
     /// Calls that a batch of `packets`, in `messages`, takes.
     pub fn doorbells(&self, packets: usize, messages: usize, layout: Layout) -> usize {
-        match &self.way {
-            Way::Udp(_) => messages.div_ceil(udp::MESSAGES_PER_CALL),
-            Way::Tcp(_) => messages,
+        match &self.config {
+            TransportConfig::Udp(_) => messages.div_ceil(udp::MESSAGES_PER_CALL),
+            TransportConfig::Tcp(_) => messages,
             // A device that cannot be asked says so when it is opened.
-            Way::Verbs(config) => Verbs::depth(config, pieces(layout))
+            TransportConfig::Verbs(config) => Verbs::depth(config, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
-            Way::Pcap(..) => 1,
+            TransportConfig::Pcap(..) | TransportConfig::Null { .. } => 1,
         }
     }
 }
@@ -191,7 +203,13 @@ impl Request<'_> {
             Some(mtu) => mtu,
             None => udp::route_mtu(&udp)?,
         };
-        Ok(Transport { way: Way::Udp(udp), reason, mtu })
+        Ok(Transport { config: TransportConfig::Udp(udp), reason, mtu })
+    }
+
+    /// A file or nothing needs no route; where there is one, it shows what that would carry.
+    fn mtu_without_route(&self) -> u32 {
+        let of_route = || udp::route_mtu(&self.udp()).unwrap_or(ETHERNET_MTU);
+        self.settings.stream.mtu.unwrap_or_else(of_route)
     }
 
     fn by_verbs(&self, reason: String) -> Result<Transport, OpenError> {
@@ -212,7 +230,7 @@ impl Request<'_> {
         };
         let verbs = request.resolve()?;
         let mtu = stream.mtu.unwrap_or(verbs.mtu);
-        Ok(Transport { way: Way::Verbs(verbs), reason, mtu })
+        Ok(Transport { config: TransportConfig::Verbs(verbs), reason, mtu })
     }
 
     fn tcp(&self) -> TcpConfig {

@@ -9,7 +9,7 @@ use super::dtype::element_size;
 use super::item;
 use super::literal::Literal;
 use super::spead::{
-    Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketHeader, ParseError,
+    Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketError, PacketHeader,
 };
 
 /// A descriptor, which travels as a complete SPEAD packet inside a heap.
@@ -331,7 +331,7 @@ pub enum DescriptorError {
     },
     /// The descriptor is not a packet.
     #[error("a descriptor is not a SPEAD packet: {0}")]
-    Packet(#[from] ParseError),
+    Packet(#[from] PacketError),
     /// A part of the descriptor starts after its end.
     #[error("part {id:#x} of a descriptor starts at {address}, after the descriptor's end")]
     Address {

@@ -28,6 +28,6 @@ pub use mac_address::{MacAddress, MacAddressError};
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,
-    PacketHead, PacketHeader, ParseError, StreamControl,
+    PacketError, PacketHead, PacketHeader, StreamControl,
 };
 pub use vlan::{Vlan, VlanError};

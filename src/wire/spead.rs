@@ -218,12 +218,12 @@ impl<'a> Packet<'a> {
     ///
     /// If this is not SPEAD version 4 with 64-bit item pointers, if its lengths contradict each other
     /// or that of `bytes`, or if heap cnt, payload offset or payload length is missing.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, PacketError> {
         let (head, rest) = PacketHead::parse(bytes)?;
         let payload = usize::try_from(head.header.payload_length)
             .ok()
             .and_then(|len| rest.get(..len))
-            .ok_or(ParseError::Short { len: bytes.len() })?;
+            .ok_or(PacketError::Short { len: bytes.len() })?;
         Ok(Self { head, payload })
     }
 
@@ -261,20 +261,20 @@ impl<'a> PacketHead<'a> {
     /// # Errors
     ///
     /// Those of [`Packet::parse`], but for what concerns the payload's bytes.
-    pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), ParseError> {
-        let start = bytes.get(..ITEM_POINTER_LEN).ok_or(ParseError::Short { len: bytes.len() })?;
+    pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), PacketError> {
+        let start = bytes.get(..ITEM_POINTER_LEN).ok_or(PacketError::Short { len: bytes.len() })?;
         if start[..2] != [MAGIC, VERSION] {
-            return Err(ParseError::NotSpead { magic: start[0], version: start[1] });
+            return Err(PacketError::NotSpead { magic: start[0], version: start[1] });
         }
         let flavour = start[3]
             .checked_mul(8)
             .and_then(Flavour::new)
             .filter(|_| start[2] as usize + start[3] as usize == ITEM_POINTER_LEN)
-            .ok_or(ParseError::Widths { id: start[2], address: start[3] })?;
+            .ok_or(PacketError::Widths { id: start[2], address: start[3] })?;
         let count = usize::from(u16::from_be_bytes([start[6], start[7]]));
         let (pointers, rest) = bytes[ITEM_POINTER_LEN..]
             .split_at_checked(count * ITEM_POINTER_LEN)
-            .ok_or(ParseError::Short { len: bytes.len() })?;
+            .ok_or(PacketError::Short { len: bytes.len() })?;
 
         let mut heap_cnt = None;
         let mut heap_length = None;
@@ -293,15 +293,15 @@ impl<'a> PacketHead<'a> {
         let header = PacketHeader {
             flavour,
             item_pointers: count.saturating_sub(HEADER_POINTERS) as u16,
-            heap_cnt: heap_cnt.ok_or(ParseError::Missing("heap cnt"))?,
+            heap_cnt: heap_cnt.ok_or(PacketError::Missing("heap cnt"))?,
             heap_length: heap_length.unwrap_or(0),
-            payload_offset: payload_offset.ok_or(ParseError::Missing("payload offset"))?,
-            payload_length: payload_length.ok_or(ParseError::Missing("payload length"))?,
+            payload_offset: payload_offset.ok_or(PacketError::Missing("payload offset"))?,
+            payload_length: payload_length.ok_or(PacketError::Missing("payload length"))?,
         };
         // No sum overflows: each value has 56 bits at most.
         let end = header.payload_offset + header.payload_length;
         if heap_length.is_some() && end > header.heap_length {
-            return Err(ParseError::Beyond { end, heap_length: header.heap_length });
+            return Err(PacketError::Beyond { end, heap_length: header.heap_length });
         }
         Ok((Self { header, has_heap_length: heap_length.is_some(), pointers }, rest))
     }
@@ -334,7 +334,7 @@ fn iterate(pointers: &[u8]) -> impl Iterator<Item = ItemPointer> + use<'_> {
 /// Why bytes are not a SPEAD packet.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum ParseError {
+pub enum PacketError {
     /// The packet ends before what its header announces.
     #[error("the packet ends after {len} bytes, before what its header announces")]
     Short {
@@ -448,16 +448,16 @@ mod tests {
         assert!(Packet::parse(&packet(header)).is_ok());
         assert_eq!(
             Packet::parse(&packet(PacketHeader { heap_length: 7, ..header })).err(),
-            Some(ParseError::Beyond { end: 8, heap_length: 7 })
+            Some(PacketError::Beyond { end: 8, heap_length: 7 })
         );
         assert_eq!(
             Packet::parse(&packet(PacketHeader { payload_offset: 0, payload_length: 5, ..header }))
                 .err(),
-            Some(ParseError::Short { len: HEADER_LEN + 4 })
+            Some(PacketError::Short { len: HEADER_LEN + 4 })
         );
         assert_eq!(
             Packet::parse(&packet(PacketHeader { item_pointers: 1, ..header })).err(),
-            Some(ParseError::Short { len: HEADER_LEN + 4 })
+            Some(PacketError::Short { len: HEADER_LEN + 4 })
         );
     }
 

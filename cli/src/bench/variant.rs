@@ -84,9 +84,9 @@ impl Variant {
     /// The backend alone, with heaps of this plan.
     pub fn ready_made(&self, plan: &Arc<Plan>) -> Result<Box<dyn Load>, Failure> {
         let mut backend = self.open(plan)?;
-        let headroom = backend.caps().headroom;
+        let placement = backend.caps().placement;
         let (region, mut batches) =
-            Region::allocate(plan, self.layout, BATCHES, headroom, Vec::new())
+            Region::allocate(plan, self.layout, BATCHES, placement, Vec::new())
                 .map_err(AllocateError::Region)?;
         backend.register(&region, &mut batches)?;
         Ok(Box::new(ReadyMade::new(backend, batches)))

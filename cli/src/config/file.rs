@@ -294,7 +294,7 @@ mod tests {
             ),
             (
                 "[backend]\nkind = 1",
-                "run.toml:2: backend.kind: the number 1 was given, expected one of `auto`, `verbs`, `udp`, `tcp`, `pcap`",
+                "run.toml:2: backend.kind: the number 1 was given, expected one of `auto`, `verbs`, `udp`, `tcp`, `pcap`, `null`",
             ),
             (
                 "[stream]\nto = []",

@@ -119,7 +119,7 @@ pub(crate) mod tests {
 
     use super::*;
     use doorbell::plan::{HeapSpec, PacketSize, Plan};
-    use doorbell::region::{Batch, Layout, Region};
+    use doorbell::region::{Batch, Layout, Placement, Region};
     use doorbell::wire::Flavour;
 
     /// A batch of one heap of `len` payload bytes, in packets of at most `packet_size`.
@@ -128,7 +128,8 @@ pub(crate) mod tests {
             .heaps(&HeapSpec::new().payload(DEFAULT_ITEM, len), 1)
             .build()
             .unwrap();
-        let region = Region::allocate(&Arc::new(plan), Layout::Packed, 1, 0, Vec::new());
+        let region =
+            Region::allocate(&Arc::new(plan), Layout::Packed, 1, Placement::ADJACENT, Vec::new());
         region.unwrap().1.pop().unwrap()
     }
 

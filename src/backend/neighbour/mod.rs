@@ -71,7 +71,7 @@ impl Path {
         interface: Option<u32>,
         limit: Duration,
     ) -> Result<Path, ResolveError> {
-        Way::find(destination, interface)?.neighbour(limit)
+        UnresolvedPath::find(destination, interface)?.neighbour(limit)
     }
 
     /// The path to `destination` as [`Path::resolve`] finds it, but with `destination_mac` as it is
@@ -85,12 +85,12 @@ impl Path {
         interface: Option<u32>,
         destination_mac: MacAddress,
     ) -> Result<Path, ResolveError> {
-        Ok(Way::find(destination, interface)?.into_path(destination_mac))
+        Ok(UnresolvedPath::find(destination, interface)?.into_path(destination_mac))
     }
 }
 
 /// A path whose destination MAC is not known yet.
-struct Way {
+struct UnresolvedPath {
     netlink: Netlink,
     destination: IpAddr,
     next_hop: IpAddr,
@@ -99,7 +99,7 @@ struct Way {
     mtu: u32,
 }
 
-impl Way {
+impl UnresolvedPath {
     fn find(destination: IpAddr, interface: Option<u32>) -> Result<Self, ResolveError> {
         let destination = destination.to_canonical();
         if interface.is_none() && needs_interface(destination) {

@@ -11,16 +11,15 @@ mod pieces;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use self::config::TcpConfig;
 use self::connection::{Blocked, Connection, Shared};
 pub use super::socket::ZeroCopy;
 use super::socket::{self, ErrorQueue, MAX_PER_CALL};
 use super::wait::Wait;
-use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use super::{Backend, Caps, Counters, Done, OpenError, SendError, anonymous_memory};
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Layout, Region, Slot};
+use crate::region::{Arrangement, Batch, InFlight, Layout, Memory, Region, Slot};
 
 /// Sends through TCP connections, one for each destination.
 ///
@@ -38,7 +37,7 @@ pub struct Tcp {
     shared: Shared,
     /// Which connection a post could not go on with, of which batch, and why.
     blocked: Option<(usize, Slot, Blocked)>,
-    /// Bytes that were not acknowledged at the last flush.
+    /// Bytes that were not acknowledged when that was last asked for.
     unacknowledged: u64,
 }
 
@@ -48,8 +47,9 @@ impl Tcp {
     /// # Errors
     ///
     /// If there is no destination, or they mix IPv4 and IPv6, or one is a multicast group; if the
-    /// interface has no address of that family; if the source port is taken; if nobody listens at a
-    /// destination, or it does not answer within ten seconds.
+    /// interface has no address of that family; if the source port is taken; unless it is to be tried again
+    /// ([`TcpConfig::reconnect`]), if nobody listens at a destination, or it does not answer within ten
+    /// seconds.
     pub fn open(config: &TcpConfig) -> Result<Self, OpenError> {
         let destinations = socket::destinations(&config.destinations, config.interface.as_ref())?;
         if let Some(group) = destinations.iter().find(|it| it.ip().is_multicast()) {
@@ -85,24 +85,18 @@ unsafe impl Backend for Tcp {
         Caps {
             // Segments are cut by the kernel, wherever packets end.
             overhead: 0,
-            message_bytes: u32::MAX,
             flows: self.connections.len() as u32,
+            flow_control: true,
             ..Caps::new(NAME)
         }
     }
 
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        anonymous_memory(NAME, arrangement, batches)
+    }
+
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
-        let (flows, connections) = (region.plan().flows() as usize, self.connections.len());
-        if flows > connections {
-            return error(format!(
-                "the plan has {flows} flows, and there are destinations for {connections}"
-            ));
-        }
-        if region.headroom() != 0 {
-            return error("packets must have no headroom".into());
-        }
-        Ok(())
+        self.caps().check(region)
     }
 
     fn post(&mut self, batch: &mut InFlight, packets: Range<u32>) -> Result<u32, SendError> {
@@ -164,12 +158,12 @@ unsafe impl Backend for Tcp {
         Ok(false)
     }
 
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
         for connection in &mut self.connections {
-            connection.flush(silence, &mut self.shared);
+            connection.notice_end(&mut self.shared);
         }
         self.unacknowledged = self.connections.iter().map(Connection::unacknowledged).sum();
-        Ok(())
+        Ok(self.unacknowledged)
     }
 
     fn counters(&self) -> Counters {

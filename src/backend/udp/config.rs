@@ -7,6 +7,7 @@ use crate::backend::MAX_UDP_PAYLOAD;
 use crate::backend::interface::Interface;
 use crate::backend::socket::ZeroCopy;
 use crate::plan::RunLimits;
+use crate::region::Placement;
 
 /// Where a UDP backend sends to, and how.
 #[derive(Clone, Debug)]
@@ -57,13 +58,13 @@ impl UdpConfig {
 }
 
 impl UdpConfig {
-    /// What a message holds at most.
-    pub fn limits(&self) -> RunLimits {
+    /// Packets back to back, in runs that are messages.
+    pub fn placement(&self) -> Placement {
         let segments = match self.gso {
             Gso::Auto => max_segments(),
             Gso::Off => 1,
         };
-        RunLimits { segments, bytes: MAX_UDP_PAYLOAD }
+        Placement::adjacent(RunLimits { segments, bytes: MAX_UDP_PAYLOAD })
     }
 }
 

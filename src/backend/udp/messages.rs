@@ -15,7 +15,7 @@ use socket2::SockAddr;
 
 use crate::backend::socket::{MAX_PER_CALL, Pinned, ZeroCopy};
 use crate::page::PAGE;
-use crate::plan::{Order, Run, RunLimits, runs};
+use crate::plan::{Order, Run};
 use crate::region::{InFlight, Layout, Pages, Region};
 
 /// The messages of one batch: an array that is built once, and then handed to the kernel as it is.
@@ -55,17 +55,15 @@ impl Messages {
     pub(super) fn new(
         region: &Arc<Region>,
         batch: u32,
-        limits: RunLimits,
         destinations: &Arc<[SockAddr]>,
         zero_copy: ZeroCopy,
     ) -> Self {
         let plan = region.plan();
         let zero_copies = suits(zero_copy, region);
+        let runs = region.arrangement().runs();
         let runs: Vec<Run> = match zero_copies {
-            true => {
-                runs(plan.packets(), limits).flat_map(|run| pinnable(region, batch, run)).collect()
-            }
-            false => runs(plan.packets(), limits).collect(),
+            true => runs.iter().flat_map(|run| pinnable(region, batch, run.clone())).collect(),
+            false => runs.to_vec(),
         };
         let bytes: u64 = runs.iter().map(|run| u64::from(run.bytes)).sum();
         let (iovecs, sources) = match region.layout() {
@@ -336,7 +334,7 @@ fn pinnable(region: &Region, batch: u32, run: Run) -> impl Iterator<Item = Run> 
     let page = match region.memory().pages() {
         Pages::Anonymous(size) | Pages::Huge(size) => size,
         // Those that are transparent may be split under memory pressure.
-        Pages::Transparent(_) | Pages::File => PAGE,
+        Pages::Transparent(_) | Pages::File | Pages::Foreign => PAGE,
     };
     let touched = move |start: *const u8, len: usize| (start.addr() % page + len).div_ceil(page);
     let cost = move |packet: u32| {

@@ -31,10 +31,9 @@ pub use self::socket::route_mtu;
 pub use super::socket::ZeroCopy;
 use super::socket::{MAX_PER_CALL, Suspension};
 use super::wait::Wait;
-use super::{Backend, Caps, Counters, Done, OpenError, SendError};
+use super::{Backend, Caps, Counters, Done, OpenError, SendError, anonymous_memory};
 use crate::pacer::Rate;
-use crate::plan::RunLimits;
-use crate::region::{Batch, InFlight, Region, Slot};
+use crate::region::{Arrangement, Batch, InFlight, Memory, Placement, Region, Slot};
 use crate::wire::{EtherType, FrameHeader};
 
 /// Sends through a UDP socket.
@@ -46,7 +45,7 @@ use crate::wire::{EtherType, FrameHeader};
 /// Dropping it takes until the kernel reads no packet any more.
 pub struct Udp {
     outlet: Outlet,
-    limits: RunLimits,
+    placement: Placement,
     names: Arc<[SockAddr]>,
     /// By region, of which there are few, and by batch.
     messages: Vec<(u64, Vec<Messages>)>,
@@ -102,7 +101,7 @@ impl Udp {
     pub fn open(config: &UdpConfig) -> Result<Self, OpenError> {
         let socket = Socket::open(config)?;
         Ok(Self {
-            limits: config.limits(),
+            placement: config.placement(),
             names: socket.names().into(),
             outlet: Outlet {
                 socket,
@@ -129,8 +128,7 @@ impl Udp {
 unsafe impl Backend for Udp {
     fn caps(&self) -> Caps {
         Caps {
-            segments: self.limits.segments,
-            message_bytes: self.limits.bytes,
+            placement: self.placement,
             flows: self.outlet.socket.destinations().len() as u32,
             overhead: FrameHeader::len_for(
                 EtherType::of(self.outlet.socket.destinations()[0].ip()),
@@ -140,22 +138,15 @@ unsafe impl Backend for Udp {
         }
     }
 
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        anonymous_memory(NAME, arrangement, batches)
+    }
+
     fn register(&mut self, region: &Arc<Region>, _: &mut [Batch]) -> Result<(), OpenError> {
-        let error = |source: String| Err(OpenError::new("register a region", NAME, source));
-        let flows = self.outlet.socket.destinations().len();
-        if region.plan().flows() as usize > flows {
-            return error(format!(
-                "the plan has {} flows, and there are destinations for {flows}",
-                region.plan().flows()
-            ));
-        }
-        if region.headroom() != 0 {
-            return error("packets must have no headroom".into());
-        }
+        self.caps().check(region)?;
         let zero_copy = self.outlet.socket.zero_copy.mode();
         if self.messages.iter().all(|(id, _)| *id != region.id()) {
-            let messages =
-                |batch| Messages::new(region, batch, self.limits, &self.names, zero_copy);
+            let messages = |batch| Messages::new(region, batch, &self.names, zero_copy);
             self.messages.push((region.id(), (0..region.batches()).map(messages).collect()));
         }
         Ok(())
@@ -231,8 +222,10 @@ unsafe impl Backend for Udp {
         Ok(false)
     }
 
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        // The last that came back is about packets that no other call follows.
+        self.outlet.socket.read_errors(Errno::UnknownErrno, &mut self.outlet.done);
+        Ok(0)
     }
 
     fn counters(&self) -> Counters {
@@ -277,7 +270,7 @@ impl fmt::Debug for Udp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Udp")
             .field("socket", &self.outlet.socket)
-            .field("limits", &self.limits)
+            .field("placement", &self.placement)
             .field("regions", &self.messages.len())
             .field("segmentation", &self.outlet.segmentation)
             .field("blocked", &self.blocked)

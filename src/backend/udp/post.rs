@@ -36,7 +36,7 @@ pub(super) struct Post<'a> {
 
 /// How the next packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     /// As messages of one packet each.
     Singly { end: u32 },
     /// As messages that the kernel copies.
@@ -47,7 +47,7 @@ enum Way {
 
 /// What to do next.
 enum Choice {
-    Send(Way),
+    Send(Method),
     /// Something was learnt: choose again.
     Again,
     Wait(Blocked),
@@ -95,7 +95,7 @@ impl Outlet {
                 Err(errno) => {
                     post.short = false;
                     let blocked = match way {
-                        Way::Pinned { .. } if !matches!(errno, Errno::EAGAIN | Errno::EINTR) => {
+                        Method::Pinned { .. } if !matches!(errno, Errno::EAGAIN | Errno::EINTR) => {
                             self.judge_pinned(post, errno)
                         }
                         _ => self.judge(post, way, errno),
@@ -111,18 +111,18 @@ impl Outlet {
 
     fn choose(&mut self, post: &mut Post<'_>) -> Choice {
         if self.segmentation.is_suspended() {
-            return Choice::Send(Way::Singly { end: post.end });
+            return Choice::Send(Method::Singly { end: post.end });
         }
         if post.refused.contains(&post.next) {
-            return Choice::Send(Way::Singly { end: post.refused.end });
+            return Choice::Send(Method::Singly { end: post.refused.end });
         }
         if post.next < post.copied {
-            return Choice::Send(Way::Copied { end: post.copied });
+            return Choice::Send(Method::Copied { end: post.copied });
         }
         let Self { socket, done, .. } = self;
         let bytes = post.messages.zero_copy_bytes(&post.rest());
         match bytes.and_then(|bytes| socket.zero_copy.messages(bytes)) {
-            None => Choice::Send(Way::Copied { end: post.end }),
+            None => Choice::Send(Method::Copied { end: post.end }),
             Some(0) => {
                 socket.read_errors(Errno::UnknownErrno, done);
                 match socket.zero_copy.messages(u32::MAX) {
@@ -132,7 +132,7 @@ impl Outlet {
             }
             Some(room) => match socket.settle(done) {
                 Ok(()) if socket.zero_copy.mode() == ZeroCopy::Off => Choice::Again,
-                Ok(()) => Choice::Send(Way::Pinned { messages: room }),
+                Ok(()) => Choice::Send(Method::Pinned { messages: room }),
                 Err(Errno::EINTR) => Choice::Again,
                 Err(Errno::EAGAIN) => Choice::Wait(Blocked::Socket),
                 // Nothing was to be sent, so that is no device queue.
@@ -150,25 +150,27 @@ impl Outlet {
     }
 
     /// One call.
-    fn send(&mut self, post: &mut Post<'_>, way: Way) -> Outcome {
+    fn send(&mut self, post: &mut Post<'_>, way: Method) -> Outcome {
         let socket = self.socket.as_fd();
         let (end, most) = match way {
-            Way::Singly { end } => return self.singles.send(socket, post.messages, post.next..end),
-            Way::Copied { end } => (end, None),
-            Way::Pinned { messages } => (post.end, Some(messages)),
+            Method::Singly { end } => {
+                return self.singles.send(socket, post.messages, post.next..end);
+            }
+            Method::Copied { end } => (end, None),
+            Method::Pinned { messages } => (post.end, Some(messages)),
         };
         post.messages.send(socket, post.next..end, most)
     }
 
     /// Takes note of what the kernel took.
-    fn took(&mut self, post: &mut Post<'_>, way: Way, sent: &Sent) {
+    fn took(&mut self, post: &mut Post<'_>, way: Method, sent: &Sent) {
         let Self { socket, segmentation, counters, done, .. } = self;
         let packets = post.next..sent.end;
         let count = sent.end - post.next;
         counters.doorbells += 1;
         counters.messages += u64::from(sent.messages);
         counters.packets += u64::from(count);
-        let is_single = matches!(way, Way::Singly { .. });
+        let is_single = matches!(way, Method::Singly { .. });
         if is_single && post.next == post.refused.start && !post.refused.is_empty() {
             // It goes without, so that is what was wrong.
             counters.segmentation_refused += 1;
@@ -176,7 +178,7 @@ impl Outlet {
         } else if sent.messages < count {
             segmentation.accepted();
         }
-        if let Way::Pinned { .. } = way {
+        if let Method::Pinned { .. } = way {
             socket.zero_copy.sent(post.slot, packets, sent.messages);
             if sent.short {
                 socket.zero_copy.doubt();
@@ -217,9 +219,9 @@ impl Outlet {
     }
 
     /// What becomes of the first message of a call that took none. Says why to wait, if so.
-    fn judge(&mut self, post: &mut Post<'_>, way: Way, errno: Errno) -> Option<Blocked> {
+    fn judge(&mut self, post: &mut Post<'_>, way: Method, errno: Errno) -> Option<Blocked> {
         let message = match way {
-            Way::Singly { .. } => post.next..post.next + 1,
+            Method::Singly { .. } => post.next..post.next + 1,
             _ => post.messages.message_at(&post.rest()),
         };
         let is_segmented = message.len() > 1;

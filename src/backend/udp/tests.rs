@@ -211,7 +211,7 @@ fn heaps_that_are_attached_anew_are_followed() {
     let mut udp = open(&[receiver.address()]);
     let plan = plan(&[(5000, 4)], 1472);
     let packets = plan.packets().len() as u32;
-    let (mut batch, _file) = attached(&plan);
+    let (mut batch, _file) = attached(&plan, udp.caps().placement);
     udp.register(batch.region(), &mut []).unwrap();
     for round in 0..3 {
         for heap in (0..4).filter(|heap| round == 0 || heap % 2 == round % 2) {
@@ -233,19 +233,20 @@ fn what_does_not_suit_is_refused() {
         let plan = Plan::builder(Flavour::SPEAD_64_40, PacketSize::Exact(1472));
         Arc::new(plan.heaps(&heap, 2).flows(flows).build().unwrap())
     };
+    let placement = udp.caps().placement;
     let region =
-        |flows, headroom| Region::allocate(&plan(flows), Layout::Packed, 1, headroom, vec![]);
+        |flows, placement| Region::allocate(&plan(flows), Layout::Packed, 1, placement, vec![]);
     let error = |udp: &mut Udp, region: &Arc<Region>| {
         udp.register(region, &mut []).unwrap_err().to_string()
     };
-    let (flows, _) = region(2, 0).unwrap();
+    let (flows, _) = region(2, placement).unwrap();
     assert!(
         error(&mut udp, &flows).contains("the plan has 2 flows, and there are destinations for 1")
     );
-    let (headroom, _) = region(1, 42).unwrap();
-    assert!(error(&mut udp, &headroom).contains("no headroom"));
+    let (headroom, _) = region(1, Placement::one_by_one(42)).unwrap();
+    assert!(error(&mut udp, &headroom).contains("packets must lie as its `caps` have it"));
 
-    let (known, mut batches) = region(1, 0).unwrap();
+    let (known, mut batches) = region(1, placement).unwrap();
     let mut batch = batches.remove(0).stamp(2, 0, 1);
     assert_eq!(udp.post(&mut batch, 0..2), Err(UNKNOWN));
     udp.register(&known, &mut []).unwrap();
@@ -351,8 +352,8 @@ fn plan(heaps: &[(usize, usize)], limit: usize) -> Arc<Plan> {
 /// A batch full of bytes that tell heaps and places apart, registered and about to be sent.
 fn batch(plan: &Arc<Plan>, layout: Layout, udp: &mut Udp) -> InFlight {
     let mut batch = match layout {
-        Layout::Attached => attached(plan).0,
-        _ => Region::allocate(plan, layout, 1, 0, vec![]).unwrap().1.remove(0),
+        Layout::Attached => attached(plan, udp.caps().placement).0,
+        _ => Region::allocate(plan, layout, 1, udp.caps().placement, vec![]).unwrap().1.remove(0),
     };
     let mut offset = 0;
     for heap in 0..plan.heaps() {
@@ -369,14 +370,15 @@ fn batch(plan: &Arc<Plan>, layout: Layout, udp: &mut Udp) -> InFlight {
 }
 
 /// A batch to be attached to a file, which holds all heaps in order, and then some.
-fn attached(plan: &Arc<Plan>) -> (Batch, tempfile::NamedTempFile) {
+fn attached(plan: &Arc<Plan>, placement: Placement) -> (Batch, tempfile::NamedTempFile) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     for heap in 0..plan.heaps() {
         file.write_all(&content(heap, 0, plan.heap_len(heap))).unwrap();
     }
     file.write_all(&content(u32::MAX, 0, 10_000)).unwrap();
     let source = Arc::new(Memory::file(file.path()).unwrap());
-    let (_, mut batches) = Region::allocate(plan, Layout::Attached, 1, 0, vec![source]).unwrap();
+    let (_, mut batches) =
+        Region::allocate(plan, Layout::Attached, 1, placement, vec![source]).unwrap();
     (batches.remove(0), file)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Datagrams;
+use crate::region::Placement;
 use crate::wire::FrameHeader;
 
 /// Which device to send from, and where to.
@@ -47,11 +48,13 @@ impl Flows {
         self.len() == 0
     }
 
-    /// Bytes before each packet, for headers.
-    pub fn headroom(&self) -> usize {
+    /// Each packet by itself; of frames, behind the headers that make it one.
+    pub fn placement(&self) -> Placement {
         match self {
-            Self::Frames(headers) => headers.first().map_or(0, FrameHeader::len),
-            Self::Datagrams(_) => 0,
+            Self::Frames(headers) => {
+                Placement::one_by_one(headers.first().map_or(0, FrameHeader::len))
+            }
+            Self::Datagrams(_) => Placement::ADJACENT,
         }
     }
 }

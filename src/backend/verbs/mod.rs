@@ -43,9 +43,11 @@ pub use self::receive::{DatagramReceiver, DatagramRequest};
 use self::registered::{REGION_SHIFT, Registered};
 pub use self::resolve::VerbsRequest;
 use super::wait::Wait;
-use super::{Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError};
+use super::{
+    Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError, anonymous_memory,
+};
 use crate::pacer::Rate;
-use crate::region::{Batch, InFlight, Region, Slot};
+use crate::region::{Arrangement, Batch, InFlight, Memory, Region, Slot};
 use crate::wire::Endpoints;
 
 /// Sends frames through a raw packet queue pair, or messages through one for unreliable datagrams.
@@ -126,7 +128,7 @@ impl Verbs {
             Flows::Frames(_) => (
                 QueueKind::Raw,
                 device_caps.depth(config.pieces),
-                config.flows.headroom(),
+                config.flows.placement().headroom,
                 "create a raw packet queue pair",
             ),
             Flows::Datagrams(datagrams) => (
@@ -145,10 +147,8 @@ impl Verbs {
         };
         let presence = Presence::of(&context);
         let caps = Caps {
-            headroom: config.flows.headroom(),
+            placement: config.flows.placement(),
             overhead,
-            segments: 1,
-            message_bytes: MAX_UDP_PAYLOAD,
             max_in_flight: depth,
             flows: config.flows.len() as u32,
             ..Caps::new(NAME)
@@ -205,7 +205,7 @@ impl Verbs {
             let Endpoints::V6 { .. } = header.endpoints else { return };
             let bytes = batch.packet(packet);
             bytes.tail.read_into(&mut self.payload);
-            let checksum = header.udp_checksum(&[&bytes.head[self.caps.headroom..], &self.payload]);
+            let checksum = header.udp_checksum(&[bytes.head, &self.payload]);
             header
                 .set_udp_checksum(checksum, batch.headroom(packet))
                 .expect("the header was emitted into the same headroom");
@@ -253,7 +253,12 @@ unsafe impl Backend for Verbs {
         self.caps
     }
 
+    fn allocate(&mut self, arrangement: &Arrangement, batches: u32) -> Result<Memory, OpenError> {
+        anonymous_memory(NAME, arrangement, batches)
+    }
+
     fn register(&mut self, region: &Arc<Region>, batches: &mut [Batch]) -> Result<(), OpenError> {
+        self.caps.check(region)?;
         let error =
             |source| OpenError::new("register memory", &self.config.device, explain(source));
         let mut flags = 0;
@@ -368,8 +373,8 @@ unsafe impl Backend for Verbs {
         Ok(true)
     }
 
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        Ok(0)
     }
 
     fn counters(&self) -> Counters {

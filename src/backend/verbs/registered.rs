@@ -176,7 +176,7 @@ impl Staging {
 
 /// The pieces of all packets of a batch, and how many each has.
 fn pieces(region: &Region, batch: u32, key: u32) -> (Vec<sys::ibv_sge>, usize) {
-    let headroom = region.headroom();
+    let headroom = region.arrangement().placement().headroom;
     let piece = |address: *const u8, length: usize| sys::ibv_sge {
         addr: address as u64,
         length: length as u32,

@@ -36,7 +36,8 @@ use crate::region::InFlight;
 pub trait Admission: Send {
     /// How many of these packets, at least one, may go now, counted from the first: all, some or none.
     ///
-    /// What is admitted stays so: it goes as soon as the backend takes it, and then the next are asked for.
+    /// What is admitted stays so: it goes as soon as the backend takes it, and then the next are asked for. Where
+    /// a backend takes runs as a whole, and too few packets for one were admitted, it waits for the rest of them.
     fn admit(&mut self, batch: &InFlight, packets: Range<u32>) -> u32;
 
     /// Says what ends a wait for packets to be admitted, after [`Admission::admit`] has said none; the sender
@@ -53,22 +54,26 @@ struct Admitted {
     by: Box<dyn Admission>,
     /// Packets that were admitted and have not gone.
     left: u32,
+    /// Whether those were too few when it was last asked.
+    lacks: bool,
 }
 
 impl Admissions {
     pub(super) fn add(&mut self, by: Box<dyn Admission>) {
-        self.0.push(Admitted { by, left: 0 });
+        self.0.push(Admitted { by, left: 0, lacks: false });
     }
 
-    /// How many of these packets may go now.
-    pub(super) fn admit(&mut self, batch: &InFlight, packets: Range<u32>) -> u32 {
+    /// How many of these packets may go now: at least `least`, or none can.
+    pub(super) fn admit(&mut self, batch: &InFlight, packets: Range<u32>, least: u32) -> u32 {
         let mut most = packets.end - packets.start;
         for it in &mut self.0 {
-            if it.left == 0 {
-                it.left = it.by.admit(batch, packets.start..packets.start + most).min(most);
+            if it.left < least {
+                let more = packets.start + it.left..packets.start + most;
+                it.left += it.by.admit(batch, more.clone()).min(more.end - more.start);
             }
+            it.lacks = it.left < least;
             most = most.min(it.left);
-            if most == 0 {
+            if it.lacks {
                 break;
             }
         }
@@ -84,7 +89,7 @@ impl Admissions {
 
     /// Says what ends a wait for whoever admits none.
     pub(super) fn prepare_wait(&mut self, wait: &mut Wait) {
-        if let Some(it) = self.0.iter_mut().find(|it| it.left == 0) {
+        if let Some(it) = self.0.iter_mut().find(|it| it.lacks) {
             it.by.prepare_wait(wait);
         }
     }

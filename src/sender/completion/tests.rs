@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::backend::fault::{Fault, Faulty};
+use crate::backend::fault::{Fault, FaultInjector};
 use crate::backend::pcap::{Pcap, PcapConfig};
 use crate::plan::{HeapSpec, Order, PacketSize, Plan};
-use crate::region::{Layout, Region};
+use crate::region::{Layout, Placement, Region};
 use crate::sender::Sender;
 use crate::wire::Flavour;
 
@@ -105,7 +105,7 @@ fn a_large_batch_fails_as_a_whole() {
             let batches = if faults.starts_with(&[Fault::Hold(9)]) { 2 } else { 1 };
             let pcap =
                 Pcap::new(Box::new(std::io::sink()), &PcapConfig::to(vec![DESTINATION])).unwrap();
-            let faulty = Faulty::new(Box::new(pcap), faults.into_iter());
+            let faulty = FaultInjector::new(Box::new(pcap), faults.into_iter());
             let mut sender = Sender::new(Box::new(faulty.with_max_in_flight(max_in_flight)));
             for batch in sender.allocate(&plan, Layout::Packed, batches, Vec::new()).unwrap() {
                 sender.submit(batch).unwrap();
@@ -148,7 +148,8 @@ fn complete(entry: Entry) -> Completion {
 }
 
 fn in_flight(plan: &Arc<Plan>) -> InFlight {
-    let (_, mut batches) = Region::allocate(plan, Layout::Packed, 1, 0, Vec::new()).unwrap();
+    let (_, mut batches) =
+        Region::allocate(plan, Layout::Packed, 1, Placement::ADJACENT, Vec::new()).unwrap();
     batches.remove(0).stamp(plan.heaps(), 5, 2)
 }
 

@@ -25,7 +25,7 @@ pub(in crate::backend) enum Notice {
 /// Room for entries of the error queue.
 pub(in crate::backend) struct ErrorQueue {
     headers: Pinned<mmsghdr>,
-    reports: Pinned<Report>,
+    reports: Pinned<ExtendedError>,
     names: Pinned<libc::sockaddr_in6>,
 }
 
@@ -51,7 +51,7 @@ impl ErrorQueue {
             // SAFETY: a structure of integers and pointers.
             let mut header: mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_control = self.reports.at(entry..entry + 1).cast();
-            header.msg_hdr.msg_controllen = size_of::<Report>() as _;
+            header.msg_hdr.msg_controllen = size_of::<ExtendedError>() as _;
             header.msg_hdr.msg_name = self.names.at(entry..entry + 1).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as _;
             self.headers.set(entry, header);
@@ -81,15 +81,15 @@ impl ErrorQueue {
     }
 }
 
-impl Report {
+impl ExtendedError {
     /// What it says of a packet to `name`.
     fn notice(&self, name: &libc::sockaddr_in6, name_len: usize) -> Notice {
         let is_report = matches!(
             (self.header.cmsg_level, self.header.cmsg_type),
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
-        let len = mem::offset_of!(Report, offender);
-        if !is_report || !(len..=size_of::<Report>()).contains(&{ self.header.cmsg_len }) {
+        let len = mem::offset_of!(ExtendedError, offender);
+        if !is_report || !(len..=size_of::<ExtendedError>()).contains(&{ self.header.cmsg_len }) {
             return Notice::Known;
         }
         let error = self.error;
@@ -125,7 +125,7 @@ unsafe impl Send for ErrorQueue {}
 /// If an address is made of fewer bytes than it has.
 #[doc(hidden)]
 pub fn arbitrary_notice(bytes: &[u8]) {
-    let mut entry = [0; 1 + size_of::<libc::sockaddr_in6>() + size_of::<Report>()];
+    let mut entry = [0; 1 + size_of::<libc::sockaddr_in6>() + size_of::<ExtendedError>()];
     let len = bytes.len().min(entry.len());
     entry[..len].copy_from_slice(&bytes[..len]);
     let (name_len, rest) = entry.split_at(1);
@@ -134,7 +134,7 @@ pub fn arbitrary_notice(bytes: &[u8]) {
     let (name, report) = unsafe {
         (
             name.as_ptr().cast::<libc::sockaddr_in6>().read_unaligned(),
-            report.as_ptr().cast::<Report>().read_unaligned(),
+            report.as_ptr().cast::<ExtendedError>().read_unaligned(),
         )
     };
     let name_len = usize::from(name_len[0]);
@@ -162,7 +162,7 @@ fn destination(name: &libc::sockaddr_in6, len: usize) -> Option<SocketAddr> {
 
 /// The control message of an entry: ip(7), `IP_RECVERR`.
 #[repr(C)]
-struct Report {
+struct ExtendedError {
     header: cmsghdr,
     error: sock_extended_err,
     /// Who sent the ICMP message.

@@ -7,7 +7,7 @@ use super::{InvalidValue, Size};
 
 /// The longest packet, in bytes of SPEAD (no Ethernet, IP or UDP headers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PacketSize {
+pub enum PacketLimit {
     /// The largest size within the MTU for which all packets of a heap are equal.
     #[default]
     Auto,
@@ -15,7 +15,7 @@ pub enum PacketSize {
     AtMost(u32),
 }
 
-impl FromStr for PacketSize {
+impl FromStr for PacketLimit {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
@@ -33,7 +33,7 @@ impl FromStr for PacketSize {
     }
 }
 
-impl fmt::Display for PacketSize {
+impl fmt::Display for PacketLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -49,11 +49,11 @@ mod tests {
 
     #[test]
     fn auto_or_a_number() {
-        assert_eq!("auto".parse(), Ok(PacketSize::Auto));
-        assert_eq!("8972".parse(), Ok(PacketSize::AtMost(8972)));
-        assert_eq!("8KiB".parse(), Ok(PacketSize::AtMost(8192)));
+        assert_eq!("auto".parse(), Ok(PacketLimit::Auto));
+        assert_eq!("8972".parse(), Ok(PacketLimit::AtMost(8972)));
+        assert_eq!("8KiB".parse(), Ok(PacketLimit::AtMost(8192)));
         for text in ["big", "-1", "5GiB", ""] {
-            let message = text.parse::<PacketSize>().unwrap_err().to_string();
+            let message = text.parse::<PacketLimit>().unwrap_err().to_string();
             assert!(
                 message.ends_with("write auto or a number of bytes, such as 8972"),
                 "{message}"
@@ -64,7 +64,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(bytes: u32) {
-            let size = PacketSize::AtMost(bytes);
+            let size = PacketLimit::AtMost(bytes);
             prop_assert_eq!(size.to_string().parse(), Ok(size));
         }
     }
