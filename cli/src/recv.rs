@@ -2,6 +2,7 @@
 
 mod frames;
 mod inlet;
+mod origin;
 mod picture;
 mod progress;
 mod reader;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
 
 use self::inlet::Inlet;
+pub use self::origin::Origin;
 pub use self::picture::Picture;
 use self::progress::Progress;
 use self::reader::Reader;
@@ -40,6 +42,10 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
         max_heap_len: usize::try_from(arguments.max_heap.bytes()).unwrap_or(usize::MAX),
         substreams: inlet.substreams(),
     });
+    let window = match arguments.first_cnt {
+        Some(first_cnt) => window.beginning_at(first_cnt),
+        None => window,
+    };
     let mut session = Session {
         inlet,
         window,
@@ -89,7 +95,7 @@ impl Session {
     ) -> Result<Ending, ReceiveError> {
         self.latest = Instant::now();
         loop {
-            let stopped = self.window.is_stopped();
+            let stopped = self.inlet.is_over(&self.window);
             // Packets may have overtaken each other: what is on the way when the stream stops counts.
             let patience = match stopped {
                 true if self.window.is_waiting() => GRACE,
@@ -100,7 +106,7 @@ impl Session {
             if datagrams > 0 {
                 self.latest = Instant::now();
                 self.begin.get_or_insert(self.latest);
-            } else {
+            } else if !self.inlet.is_file() {
                 self.window.settle();
             }
             self.hand_over();
@@ -114,7 +120,10 @@ impl Session {
                 return Ok(Ending::Failed);
             }
             if stopped && datagrams == 0 {
-                return Ok(Ending::Stopped);
+                return Ok(match self.window.tally().has_ended() {
+                    true => Ending::Stopped,
+                    false => Ending::Closed,
+                });
             }
             if arguments.timeout.is_some_and(|timeout| self.latest.elapsed() >= timeout) {
                 return Ok(Ending::Timeout);
@@ -156,15 +165,7 @@ impl Session {
         let mut tally = self.window.tally();
         tally.heaps = tally.heaps.min(arguments.heaps.unwrap_or(u64::MAX));
         let (reading, read) = self.desk.finish();
-        let report = Report::new(
-            ended,
-            tally,
-            self.inlet.names(),
-            self.inlet.dropped(),
-            elapsed,
-            reading,
-            arguments.heaps,
-        );
+        let report = Report::new(ended, tally, &self.inlet, elapsed, reading, arguments.heaps);
         (report, received.and(read.map_err(Failure::from)))
     }
 }

@@ -65,7 +65,7 @@ pub use connections::Connections;
 pub use error::ReceiveError;
 pub use frame::Frame;
 pub use heap::{Content, Heap, HeapView};
-pub use item_type::{ItemType, ItemTypeError};
+pub use item_type::{FrameSize, ItemType, ItemTypeError};
 pub use listener::{Listener, SourceFilter};
 #[doc(hidden)]
 pub use packet_stream::arbitrary_stream;

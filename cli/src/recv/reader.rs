@@ -27,6 +27,9 @@ pub struct Reader {
     unreadable: u64,
     /// Why the first frame that could not be read could not.
     first_unreadable: Option<String>,
+    /// Frames that were longer than their type, and the first of them.
+    longer: u64,
+    first_longer: Option<String>,
 }
 
 impl Reader {
@@ -40,7 +43,7 @@ impl Reader {
         Ok(Self {
             catalogue: Catalogue::default(),
             verification: verification(arguments.verify),
-            frames: Frames::of(arguments.item.clone(), arguments.scale),
+            frames: Frames::of(arguments.item.clone(), arguments.scale, arguments.max_heap.bytes()),
             store,
             preview: arguments.preview.clone(),
             last: None,
@@ -49,6 +52,8 @@ impl Reader {
             mismatched: 0,
             unreadable: 0,
             first_unreadable: None,
+            longer: 0,
+            first_longer: None,
         })
     }
 
@@ -66,10 +71,15 @@ impl Reader {
             self.mismatched += 1;
         }
         if self.store.is_none() && self.preview.is_none() {
+            self.frames.look_for(heap, &self.catalogue);
             return Ok(());
         }
         match self.frames.find(heap, &self.catalogue) {
-            Found::Frame(frame) => self.keep(heap.cnt(), frame)?,
+            Found::Frame(frame, longer) => {
+                self.keep(heap.cnt(), frame)?;
+                self.longer += u64::from(longer.is_some());
+                self.first_longer = self.first_longer.take().or(longer);
+            }
             Found::Absent => {}
             Found::Unreadable(why) => self.give_up(why),
         }
@@ -117,6 +127,11 @@ impl Reader {
                 None => {}
             }
         }
+        let unfound = match self.store.as_ref().is_some_and(|store| store.frames() == 0) {
+            _ if self.unreadable > 0 => None,
+            true => Some(self.frames.unfound().unwrap_or("no heap had a frame".into())),
+            false => self.frames.unfound(),
+        };
         let items = self.catalogue.items().map(|item| Item {
             id: item.descriptor.id,
             name: item.descriptor.name.clone(),
@@ -130,6 +145,9 @@ impl Reader {
             mismatched: self.mismatched,
             unreadable: self.unreadable,
             first_unreadable: self.first_unreadable,
+            unfound: unfound.filter(|_| self.heaps > 0),
+            longer: self.longer,
+            first_longer: self.first_longer,
             verified: self.verification.is_some(),
             unscaled: self.frames.is_unscaled() && self.heaps > 0,
             items: items.collect(),
