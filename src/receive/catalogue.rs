@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::heap::Heap;
 use super::item_type::{ItemType, ItemTypeError};
-use crate::wire::Descriptor;
+use crate::wire::{Descriptor, DescriptorError};
 
 /// The items of a stream, as its descriptors have introduced them so far.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     items: BTreeMap<u64, Described>,
+    /// Why the first descriptor that could not be read could not.
+    first_error: Option<DescriptorError>,
 }
 
 /// An item with a descriptor.
@@ -36,9 +38,17 @@ impl Catalogue {
             }
             match Descriptor::decode(bytes) {
                 Ok(descriptor) => self.insert(descriptor),
-                Err(error) => tracing::warn!(cnt = heap.cnt(), "{error}"),
+                Err(error) => {
+                    tracing::warn!(cnt = heap.cnt(), "{error}");
+                    self.first_error.get_or_insert(error);
+                }
             }
         }
+    }
+
+    /// Why the first descriptor that could not be read could not, if there was one.
+    pub fn first_error(&self) -> Option<&DescriptorError> {
+        self.first_error.as_ref()
     }
 
     /// The item with this identifier.

@@ -1,11 +1,13 @@
 //! A socket that packets are taken from, many at once where the kernel merges them.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::slice::Chunks;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
@@ -33,8 +35,20 @@ impl Socket {
         interface: Option<&Interface>,
         buffer: usize,
     ) -> Result<Self, ReceiveError> {
+        // Where the address says on which link it is, nobody else has to.
+        let scoped = match (interface, addr) {
+            (None, SocketAddr::V6(v6)) => interface_of(v6.scope_id()),
+            _ => None,
+        };
+        let interface = interface.or(scoped.as_ref());
         let addr = located(addr, interface);
         let error = |source| ReceiveError::Bind { addr, source };
+        if let (SocketAddr::V6(v6), Some(interface)) = (addr, interface)
+            && ![0, interface.index].contains(&v6.scope_id())
+        {
+            let why = format!("its zone is another interface than {}", interface.name);
+            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
         let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
         let socket = socket.map_err(error)?;
         // The kernel doubles what it is asked for, to make room for its own: socket(7).
@@ -222,6 +236,12 @@ impl ExactSizeIterator for Datagrams<'_> {}
 fn socket_address(storage: SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|it| SocketAddr::from((it.ip(), it.port())));
     v4.or_else(|| storage.as_sockaddr_in6().map(|it| SocketAddr::from((it.ip(), it.port()))))
+}
+
+/// The interface with this index; none has 0.
+fn interface_of(index: u32) -> Option<Interface> {
+    let name = if_indextoname(index).ok()?;
+    Interface::find(name.to_str().ok()?).ok()
 }
 
 /// Where to bind: an address that means all of the machine's means that of the interface if one is

@@ -77,10 +77,13 @@ impl Frames {
         let Some(content) = content(&items, id) else { return Found::Absent };
         self.is_found = true;
         let Some(described) = catalogue.item(id) else {
-            return Found::Unreadable(format!(
-                "no descriptor of item {id:#x} has come: a sender repeats them with \
-                 --descriptors-every, for those who join late"
-            ));
+            return Found::Unreadable(match catalogue.first_error() {
+                Some(error) => format!("no descriptor of item {id:#x} could be read: {error}"),
+                None => format!(
+                    "no descriptor of item {id:#x} has come: a sender repeats them with \
+                     --descriptors-every, for those who join late"
+                ),
+            });
         };
         let unreadable = |error: &dyn ToString| {
             let name = &described.descriptor.name;
