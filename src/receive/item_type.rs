@@ -139,8 +139,8 @@ impl ItemType {
         let unknown = known.and_then(|known| available.checked_div(known)).unwrap_or(0);
         let shape: Vec<u64> = self.shape.iter().map(|it| it.unwrap_or(unknown)).collect();
         let count = elements(shape.iter().copied()).filter(|&count| count <= available);
-        let count = count
-            .ok_or_else(|| ItemTypeError::TooShort { expected: self.to_string(), bytes })?;
+        let count =
+            count.ok_or_else(|| ItemTypeError::TooShort { expected: self.to_string(), bytes })?;
         // No more than there are bits.
         Ok((shape, count as usize))
     }

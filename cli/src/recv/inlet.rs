@@ -233,9 +233,8 @@ fn resolve(endpoints: &[&Endpoint]) -> Result<Vec<SocketAddr>, Failure> {
             addresses.push(SocketAddrV6::new(*ip, port, 0, index).into());
             continue;
         }
-        let mut found = (host.as_str(), port)
-            .to_socket_addrs()
-            .map_err(|source| error(source.to_string()))?;
+        let mut found =
+            (host.as_str(), port).to_socket_addrs().map_err(|source| error(source.to_string()))?;
         addresses.push(found.next().ok_or_else(|| error("it has no address".into()))?);
     }
     Ok(addresses)
