@@ -71,7 +71,7 @@ pub struct SendArguments {
     #[command(flatten)]
     pub what: What,
 
-    /// End standard output with a report of one JSON object
+    /// Print the report as one JSON object, and nothing else
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 
@@ -129,7 +129,8 @@ pub struct RecvArguments {
     #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
     pub verify: Verify,
 
-    /// Stack the frames of one item, heap by heap, in one numpy file [default: none]
+    /// Stack the frames of one item, heap by heap, in one numpy file; a pipe, or - for standard output, gets
+    /// one after the other, each as a file of its own [default: none]
     #[arg(long, value_name = "OUT.npy", conflicts_with = "write_dir")]
     pub write: Option<PathBuf>,
 
@@ -149,6 +150,10 @@ pub struct RecvArguments {
     #[arg(long, value_name = "OUT.png")]
     pub preview: Option<PathBuf>,
 
+    /// Replace files that exist, which are otherwise kept
+    #[arg(long)]
+    pub force: bool,
+
     /// Heaps that are put together at once: how far packets may be out of order
     #[arg(long, value_name = "HEAPS", default_value = "64",
         value_parser = value_parser!(u32).range(1..=65536))]
@@ -166,7 +171,7 @@ pub struct RecvArguments {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 
-    /// End standard output with a report of one JSON object
+    /// Print the report as one JSON object, and nothing else
     #[arg(long)]
     pub json: bool,
 
@@ -227,14 +232,14 @@ pub struct PlanArguments {
     #[command(flatten)]
     pub what: What,
 
-    /// Print one JSON object
+    /// Print one JSON object, and nothing else
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct DevicesArguments {
-    /// Print one JSON object
+    /// Print one JSON object, and nothing else
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
@@ -273,13 +278,17 @@ pub struct BenchArguments {
     #[arg(long, value_name = "SINK", default_value = "auto", verbatim_doc_comment)]
     pub sink: SinkKind,
 
-    /// Print one JSON object, and no table
+    /// Print one JSON object, and nothing else
     #[arg(long)]
     pub json: bool,
 
     /// Draw the throughput into this file [default: none]
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+
+    /// Replace that file if it exists, which is otherwise kept
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Backends that can be measured.

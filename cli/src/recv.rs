@@ -2,17 +2,19 @@
 
 mod frames;
 mod inlet;
+mod npy;
 mod origin;
 mod picture;
 mod progress;
 mod reader;
 mod report;
+mod stack;
 mod store;
 mod verification;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,15 +29,21 @@ use self::report::{Ending, Report};
 pub use self::store::{Store, StoreError};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::json;
 use super::signals::interruption;
+use super::standard_error;
 
 /// Receives a stream, and says what came of it.
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     let inlet = Inlet::open(arguments)?;
     let reader = Reader::open(arguments)?;
     let interrupted = interruption()?;
-    if !arguments.quiet {
-        inlet.announce();
+    let announcement = inlet.announcement();
+    match (arguments.quiet, arguments.json) {
+        (true, _) => {}
+        // Who starts this is to know the port, and standard output has one JSON object and nothing else.
+        (false, true) => standard_error::line(format_args!("{announcement}")),
+        (false, false) => say!("{announcement}"),
     }
     let window = Window::new(WindowConfig {
         heaps: arguments.window as usize,
@@ -56,15 +64,15 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     };
     let ending = session.receive(arguments, &interrupted);
     let (report, read) = session.finish(arguments, ending);
-    if !arguments.quiet {
+    if !arguments.quiet && !arguments.json {
         report.print();
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+        say!("{}", json::line(&report)?);
     }
     Ok(match read {
         Err(error) => {
-            eprintln!("doorbell: {error}");
+            standard_error::line(format_args!("doorbell: {error}"));
             ExitCode::from(HEAPS_FAILED)
         }
         Ok(()) if report.ended == Ending::Interrupted => ExitCode::from(INTERRUPTED),
@@ -182,13 +190,22 @@ impl Desk {
         let (heaps, inbox) = channel::<Heap>();
         let (outbox, back) = channel();
         let thread = thread::spawn(move || {
-            for heap in inbox {
-                let read = reader.read(&heap);
-                if read.is_err() || outbox.send(heap).is_err() {
+            loop {
+                // Files are kept up to date while nothing comes, too.
+                let read = match inbox.recv_timeout(reader.patience().unwrap_or(Duration::MAX)) {
+                    Ok(heap) => {
+                        let read = reader.read(&heap);
+                        // Who does not take it back ends, too.
+                        let _ = outbox.send(heap);
+                        read
+                    }
+                    Err(RecvTimeoutError::Timeout) => reader.rest(),
+                    Err(RecvTimeoutError::Disconnected) => return (reader, Ok(())),
+                };
+                if read.is_err() {
                     return (reader, read);
                 }
             }
-            (reader, Ok(()))
         });
         Self { heaps, back, thread }
     }

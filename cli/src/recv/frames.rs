@@ -2,6 +2,7 @@
 
 use doorbell::receive::{Catalogue, Content, Frame, FrameSize, Heap};
 use doorbell::settings;
+use doorbell::wire::Printable;
 
 /// Picks frames out of heaps.
 pub struct Frames {
@@ -86,7 +87,7 @@ impl Frames {
             });
         };
         let unreadable = |error: &dyn ToString| {
-            let name = &described.descriptor.name;
+            let name = Printable(&described.descriptor.name);
             Found::Unreadable(format!("item {id:#x} `{name}`: {}", error.to_string()))
         };
         let item_type = match &described.item_type {
@@ -107,7 +108,7 @@ impl Frames {
             Err(error) => return unreadable(&error),
         };
         let longer = (excess > 0).then(|| {
-            let name = &described.descriptor.name;
+            let name = Printable(&described.descriptor.name);
             format!("item {id:#x} `{name}` has {excess} bytes more than {item_type} takes")
         });
         match self.scaling {
@@ -115,7 +116,10 @@ impl Frames {
             Some(Scaling { scale, offset }) => {
                 match frame.scaled(scale.unwrap_or(1.0), offset.unwrap_or(0.0)) {
                     Some(frame) => Found::Frame(frame, longer),
-                    None => unreadable(&format!("{} is no number, to be scaled", frame.descr)),
+                    None => unreadable(&format!(
+                        "{} is no number, to be scaled",
+                        Printable(&frame.descr)
+                    )),
                 }
             }
         }

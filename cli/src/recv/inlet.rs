@@ -111,8 +111,8 @@ impl Inlet {
         }
     }
 
-    /// Says where a sender finds this.
-    pub fn announce(&self) {
+    /// Where a sender finds this.
+    pub fn announcement(&self) -> String {
         let (names, of) = match self {
             Self::Sockets(listener) => {
                 let buffer = HumanBytes(listener.buffer() as u64);
@@ -127,8 +127,7 @@ impl Inlet {
                 (names.collect(), ", for connections".into())
             }
             Self::Capture { path, .. } => {
-                println!("reading {}", path.display());
-                return;
+                return format!("reading {}", path.display());
             }
         };
         let at = match names.as_slice() {
@@ -137,7 +136,7 @@ impl Inlet {
             }
             all => all.join(", "),
         };
-        println!("listening at {at}{of}");
+        format!("listening at {at}{of}")
     }
 
     /// Packets that were dropped for lack of room, as far as it is known: a queue does not tell.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use doorbell::receive::{SubstreamTally, Tally};
+use doorbell::wire::Printable;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::inlet::Inlet;
 
-/// What came of a stream. Serialised, it is the last line of `recv --json`.
+/// What came of a stream. Serialised, it is what `recv --json` prints.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Why receiving ended.
@@ -181,9 +182,9 @@ impl Report {
     /// Says it in words.
     pub fn print(&self) {
         if self.packets == 0 {
-            println!("received  nothing; {}", self.reason());
+            say!("received  nothing; {}", self.reason());
         } else {
-            println!(
+            say!(
                 "received  {}, {} in {:.3} s: {:.2} Gb/s of payload; {}",
                 plural(self.heaps, "heap"),
                 HumanBytes(self.payload_bytes),
@@ -196,34 +197,35 @@ impl Report {
         self.print_loss();
         if let Some(written) = &self.reading.written {
             match (&written.descr, &written.shape) {
-                (Some(descr), Some(shape)) => println!(
-                    "written   {} of {descr} {shape:?} to {}",
+                (Some(descr), Some(shape)) => say!(
+                    "written   {} of {} {shape:?} to {}",
                     plural(written.frames, "frame"),
+                    Printable(descr),
                     written.path
                 ),
-                _ => println!("written   nothing to {}: no frame came", written.path),
+                _ => say!("written   nothing to {}: no frame came", written.path),
             }
         }
         if let Some(path) = &self.reading.preview {
-            println!("painted   the last frame: {path}");
+            say!("painted   the last frame: {path}");
         }
         if self.reading.unscaled {
-            println!("unscaled  samples are as they came: the stream has no item `scale`");
+            say!("unscaled  samples are as they came: the stream has no item `scale`");
         }
         if let Some(why) = &self.reading.first_unreadable {
-            println!("unread    {}: {why}", plural(self.reading.unreadable, "frame"));
+            say!("unread    {}: {why}", plural(self.reading.unreadable, "frame"));
         }
         if let Some(why) = &self.reading.unfound {
-            println!("unfound   {why}");
+            say!("unfound   {why}");
         }
         if let Some(what) = &self.reading.first_longer {
-            println!("longer    {}: {what}", plural(self.reading.longer, "frame"));
+            say!("longer    {}: {what}", plural(self.reading.longer, "frame"));
         }
         if self.reading.mismatched > 0 {
-            println!("wrong     {} with other bytes", plural(self.reading.mismatched, "heap"));
+            say!("wrong     {} with other bytes", plural(self.reading.mismatched, "heap"));
         }
         if self.is_success() {
-            println!(
+            say!(
                 "          every heap whole{}",
                 if self.reading.verified { ", every byte as it should be" } else { "" }
             );
@@ -242,27 +244,28 @@ impl Report {
     }
 
     fn print_items(&self) {
-        let items = &self.reading.items;
-        let name = items.iter().map(|item| item.name.chars().count()).max().unwrap_or(0);
-        let kind = items.iter().map(|item| item.item_type.chars().count()).max().unwrap_or(0);
-        for (index, item) in items.iter().enumerate() {
+        // What a stream says must not do anything to the terminal.
+        let printable = |item: &Item| {
+            [&item.name, &item.item_type, &item.description].map(|it| Printable(it).to_string())
+        };
+        let items: Vec<_> = self.reading.items.iter().map(printable).collect();
+        let width = |column: usize| {
+            items.iter().map(|item| item[column].chars().count()).max().unwrap_or(0)
+        };
+        let (name_width, type_width) = (width(0), width(1));
+        for (index, [name, item_type, description]) in items.iter().enumerate() {
             let title = if index == 0 { "items" } else { "" };
-            // What a stream says must not do anything to the terminal.
-            let printable = |text: &str| text.replace(char::is_control, "?");
+            let id = self.reading.items[index].id;
             let line = format!(
-                "{title:<10}{:#06x} {:name$}  {:kind$}  {}",
-                item.id,
-                printable(&item.name),
-                printable(&item.item_type),
-                printable(&item.description)
+                "{title:<10}{id:#06x} {name:name_width$}  {item_type:type_width$}  {description}"
             );
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
     }
 
     fn print_loss(&self) {
         if !self.is_whole() {
-            println!(
+            say!(
                 "lost      {} incomplete, {} missing as far as cnts tell",
                 plural(self.incomplete, "heap"),
                 HumanCount(self.missing)
@@ -271,7 +274,7 @@ impl Report {
         if self.substreams.len() > 1 {
             for substream in &self.substreams {
                 let SubstreamTally { heaps, incomplete, missing, stopped, .. } = substream.tally;
-                println!(
+                say!(
                     "          {}: {}, {incomplete} incomplete, {missing} missing{}",
                     substream.from,
                     plural(heaps, "heap"),
@@ -280,30 +283,30 @@ impl Report {
             }
         }
         if self.packets > 0 && !self.end_seen && self.ended != Ending::Heaps {
-            println!("endless   no stop heap came: what was lost at the end is not known of");
+            say!("endless   no stop heap came: what was lost at the end is not known of");
         }
         self.print_joining();
         if self.is_local && (self.missing > 0 || self.incomplete > 0) {
-            println!("          a sender on this machine loses nothing with --hold-back");
+            say!("          a sender on this machine loses nothing with --hold-back");
         }
         if self.dropped > 0 {
-            println!(
+            say!(
                 "dropped   {} by the kernel, for lack of room: enlarge --buffer (and \
                  net.core.rmem_max), or send slower",
                 plural(self.dropped, "packet")
             );
         }
         if self.not_spead > 0 {
-            println!("strange   {} that are not SPEAD", plural(self.not_spead, "datagram"));
+            say!("strange   {} that are not SPEAD", plural(self.not_spead, "datagram"));
         }
         if let Some(why) = &self.first_refused {
-            println!("refused   {}, the first of {why}", plural(self.refused, "packet"));
+            say!("refused   {}, the first of {why}", plural(self.refused, "packet"));
         }
         if self.filtered > 0 {
-            println!("filtered  {} from elsewhere", plural(self.filtered, "packet"));
+            say!("filtered  {} from elsewhere", plural(self.filtered, "packet"));
         }
         if self.ignored > 0 {
-            println!("ignored   {}: duplicates or latecomers", plural(self.ignored, "packet"));
+            say!("ignored   {}: duplicates or latecomers", plural(self.ignored, "packet"));
         }
     }
 
@@ -314,13 +317,13 @@ impl Report {
             let at = if several > 1 { format!(" at {from}") } else { String::new() };
             // Those of several substreams count on from one another.
             if let Some(first) = tally.first_cnt.filter(|&first| first > several as u64) {
-                println!(
+                say!(
                     "joined    at heap {first}{at}: what came before is not counted; --first-cnt N \
                      counts it"
                 );
             }
             if tally.restarts > 0 {
-                println!(
+                say!(
                     "restarted {}{at}: cnts came again, of another stream",
                     plural(tally.restarts.into(), "time")
                 );
