@@ -8,7 +8,7 @@ use doorbell::wire::Printable;
 
 use super::frames::{Found, Frames};
 use super::picture::Picture;
-use super::report::{Item, Reading, Written};
+use super::report::{DescribedItem, Reading, Written};
 use super::store::{Store, StoreError};
 use super::verification::verification;
 use crate::args::RecvArguments;
@@ -150,7 +150,7 @@ impl Reader {
             true => Some(self.frames.unfound().unwrap_or("no heap had a frame".into())),
             false => self.frames.unfound(),
         };
-        let items = self.catalogue.items().map(|item| Item {
+        let items = self.catalogue.items().map(|item| DescribedItem {
             id: item.descriptor.id,
             name: item.descriptor.name.clone(),
             description: item.descriptor.description.clone(),

@@ -11,7 +11,7 @@ use super::inlet::Inlet;
 
 /// What came of a stream. Serialised, it is what `recv --json` prints.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct RecvReport {
     /// Why receiving ended.
     pub ended: Ending,
     /// Heaps with data that arrived whole, each counted once.
@@ -99,7 +99,7 @@ pub struct Reading {
     pub verified: bool,
     /// Whether `--scale` found no item `scale`.
     pub unscaled: bool,
-    pub items: Vec<Item>,
+    pub items: Vec<DescribedItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ pub struct Reading {
 
 /// An item that the stream has described.
 #[derive(Debug, Serialize)]
-pub struct Item {
+pub struct DescribedItem {
     pub id: u64,
     pub name: String,
     pub description: String,
@@ -129,7 +129,7 @@ pub struct Written {
     pub shape: Option<Vec<u64>>,
 }
 
-impl Report {
+impl RecvReport {
     pub fn new(
         ended: Ending,
         tally: Tally,
@@ -245,7 +245,7 @@ impl Report {
 
     fn print_items(&self) {
         // What a stream says must not do anything to the terminal.
-        let printable = |item: &Item| {
+        let printable = |item: &DescribedItem| {
             [&item.name, &item.item_type, &item.description].map(|it| Printable(it).to_string())
         };
         let items: Vec<_> = self.reading.items.iter().map(printable).collect();
