@@ -13,9 +13,6 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::ResolveError;
-use super::entry::Entry;
-use super::link::Link;
-use super::route::Route;
 
 /// A routing socket: rtnetlink(7).
 pub(super) struct Netlink {
@@ -97,19 +94,6 @@ pub(super) fn parse(bytes: &[u8], sequence: u32) -> Option<io::Result<RouteNetli
         Ok(_) => Err(invalid("neither a reply nor an error")),
         Err(error) => Err(invalid(error)),
     })
-}
-
-/// Takes `bytes` for a reply of the kernel.
-#[doc(hidden)]
-pub fn arbitrary_reply(bytes: &[u8]) {
-    let sequence = bytes.get(8..12).and_then(<[u8]>::first_chunk);
-    let sequence = sequence.map_or(0, |bytes| u32::from_ne_bytes(*bytes));
-    match parse(bytes, sequence) {
-        Some(Ok(RouteNetlinkMessage::NewLink(reply))) => drop(Link::from_reply(reply)),
-        Some(Ok(RouteNetlinkMessage::NewRoute(reply))) => drop(Route::from_reply(reply)),
-        Some(Ok(RouteNetlinkMessage::NewNeighbour(reply))) => drop(Entry::from_reply(&reply)),
-        _ => {}
-    }
 }
 
 /// The error for a reply that makes no sense.
