@@ -5,7 +5,6 @@
 use std::net::UdpSocket;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use doorbell::backend::udp::{Udp, UdpConfig};
 use doorbell::backend::{Backend, Caps, Counters, Done, OpenError, SendError, wait::Wait};
@@ -121,8 +120,8 @@ unsafe impl Backend for Ring {
         Ok(false)
     }
 
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        Ok(0)
     }
 
     fn counters(&self) -> Counters {

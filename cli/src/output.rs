@@ -1,14 +1,10 @@
 //! Files that the program is told to write.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use doorbell::output::{Output, OutputError};
-use signal_hook::flag;
+use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
-
-use super::exit::Failure;
 
 /// Why a file that a flag names cannot be written.
 #[derive(Debug, Error)]
@@ -49,10 +45,8 @@ pub fn unwritable(flag: &'static str, path: &Path, reason: impl Into<OutputError
 }
 
 /// Has a file that grows beyond RLIMIT_FSIZE be an error of write(2), as on a full disk, rather than the end of
-/// the program: setrlimit(2).
-pub fn outlive_file_limit() -> Result<(), Failure> {
-    let unread = Arc::new(AtomicBool::new(false));
-    flag::register(libc::SIGXFSZ, unread)
-        .map(drop)
-        .map_err(|error| Failure::Usage(format!("cannot handle signals: {error}")))
+/// the program: setrlimit(2). Threads inherit that, so it comes before them.
+pub fn outlive_file_limit() {
+    // It fails for no set that there is: pthread_sigmask(3).
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::nic::DeviceCounters;
 use super::plural;
 
-/// What became of a stream, and of what is around it. Serialised, it is the last line of `send --json`.
+/// What became of a stream, and of what is around it. Serialised, it is what `send --json` prints.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// What the library says.
@@ -123,6 +123,13 @@ impl Report {
             say!(
                 "unsure    {} bytes of heaps that count as sent were not acknowledged",
                 HumanCount(bytes)
+            );
+        }
+        if let Some(errors) = stream.icmp_errors.filter(|&errors| errors > 0) {
+            let verb = if errors == 1 { "is" } else { "are" };
+            say!(
+                "lost      {} came back by ICMP: there {verb} packets that nobody takes in, see the warnings",
+                plural(errors, "error")
             );
         }
         let Some(received) = &self.received else { return };

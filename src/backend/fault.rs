@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::wait::Wait;
 use super::{Backend, Caps, Counters, Done, OpenError, SendError};
@@ -115,8 +114,8 @@ unsafe impl Backend for FaultInjector {
         self.inner.pace(rate)
     }
 
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
-        self.inner.flush(silence)
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        self.inner.unacknowledged()
     }
 
     fn counters(&self) -> Counters {

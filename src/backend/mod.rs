@@ -19,7 +19,6 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use thiserror::Error;
 
@@ -101,13 +100,14 @@ pub unsafe trait Backend: Send {
     /// If the hardware has pacing, and refuses this rate.
     fn pace(&mut self, rate: Rate) -> Result<bool, SendError>;
 
-    /// Blocks until the other side has acknowledged what was sent, where the protocol has it say so, or
-    /// has acknowledged nothing for as long as `silence`. Does nothing where it does not.
+    /// Bytes that were sent and that the other side has yet to acknowledge, where the protocol has it say so;
+    /// 0 where it does not. What has gone down with a connection is no part of them. Takes note of whatever
+    /// else has come back. Does not block.
     ///
     /// # Errors
     ///
     /// As [`Backend::poll`].
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError>;
+    fn unacknowledged(&mut self) -> Result<u64, SendError>;
 
     /// What was done since the backend was opened.
     fn counters(&self) -> Counters;
@@ -133,6 +133,9 @@ pub struct Caps {
     pub max_in_flight: u32,
     /// Number of destinations.
     pub flows: u32,
+    /// Whether the other side may hold packets back for as long as it likes, and is there all the same: then
+    /// time alone is no reason to give them up.
+    pub flow_control: bool,
 }
 
 impl Caps {
@@ -145,6 +148,7 @@ impl Caps {
             overhead: FrameHeader::len_for(EtherType::Ipv4, None),
             max_in_flight: u32::MAX,
             flows: 1,
+            flow_control: false,
         }
     }
 
@@ -222,7 +226,7 @@ pub struct Counters {
     /// Connections that were made anew: TCP.
     pub reconnects: u64,
     /// Bytes that the kernel took and the other side had not acknowledged at the last
-    /// [`Backend::flush`], with those that have gone down with a connection: TCP.
+    /// [`Backend::unacknowledged`], with those that have gone down with a connection: TCP.
     pub unacknowledged: u64,
 }
 

@@ -231,8 +231,8 @@ unsafe impl Backend for Pcap {
         Ok(false)
     }
 
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        Ok(0)
     }
 
     fn counters(&self) -> Counters {

@@ -2,8 +2,10 @@
 
 pub mod admission;
 mod completion;
+mod discard;
 mod error;
 mod failures;
+mod flush;
 mod pacing;
 mod pipeline;
 mod poster;
@@ -355,14 +357,6 @@ impl Sender {
         }
     }
 
-    /// Blocks until the other side has acknowledged all that was sent, where the protocol has it say so,
-    /// or has acknowledged nothing for as long as `silence`: [`Counters::unacknowledged`] tells which.
-    pub fn flush(&mut self, silence: Duration) {
-        if let Some(Err(error)) = self.backend.as_mut().map(|backend| backend.flush(silence)) {
-            self.fail(error);
-        }
-    }
-
     /// Waits for all batches, for at most as long as `limit`, and returns them.
     ///
     /// Heaps of which a packet is not done by then failed with [`SendError::Closed`].
@@ -476,7 +470,7 @@ impl Sender {
     fn abandon(&mut self, error: SendError) {
         let Some(mut backend) = self.backend.take() else { return };
         // Only asks: what was not acknowledged by now is to be counted.
-        let _ = backend.flush(Duration::ZERO);
+        let _ = backend.unacknowledged();
         let counters = backend.counters();
         drop(backend);
         for entry in &mut self.in_flight {

@@ -21,11 +21,12 @@ use nix::unistd::Pid;
 
 use super::completion::{Completion, Reason, Rejected};
 use super::poster::{Command, Poster, Recurring, SPIN};
-use super::stop::Stop;
+use super::stop::{Stop, Wish};
 use super::wakeup::WakeUp;
 use super::{Batch, Sender};
 use crate::backend::SendError;
 use crate::pacer::Rate;
+use crate::region::Slot;
 
 /// A sender on a thread of its own. A batch is handed over once, and comes back once.
 ///
@@ -81,6 +82,8 @@ pub(crate) struct PipelineOptions {
     pub(crate) observer: Option<Observer>,
     /// What ends it.
     pub(crate) stop: Stop,
+    /// Where the batch lies that goes even if all others are given up.
+    pub(crate) last: Option<Slot>,
 }
 
 /// Sees what came of a batch.
@@ -91,6 +94,8 @@ pub(super) struct Shared {
     pub(super) wake_up: WakeUp,
     pub(super) waker: AtomicWaker,
     stop: Stop,
+    /// Whether nobody wants to know how it ends.
+    abandoned: AtomicBool,
     /// Whether the thread has ended.
     ended: AtomicBool,
 }
@@ -98,6 +103,14 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_raised()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        self.stop.wish()
     }
 
     /// Ends the waits of both sides.
@@ -140,12 +153,15 @@ impl Pipeline {
     ///
     /// If the thread cannot be started, or there is no such core.
     pub fn start(sender: Sender, batches: usize, core: Option<usize>) -> io::Result<Self> {
-        let (drain, observer, stop) = (DRAIN, None, Stop::new()?);
-        Self::start_with(sender, PipelineOptions { batches, cpu: core, drain, observer, stop })
+        let (drain, observer, stop, last) = (DRAIN, None, Stop::new()?, None);
+        Self::start_with(
+            sender,
+            PipelineOptions { batches, cpu: core, drain, observer, stop, last },
+        )
     }
 
     pub(crate) fn start_with(sender: Sender, options: PipelineOptions) -> io::Result<Self> {
-        let PipelineOptions { batches, cpu, drain, observer, stop } = options;
+        let PipelineOptions { batches, cpu, drain, observer, stop, last } = options;
         let batches = batches.max(1);
         let (commands, incoming) = sync_channel(batches);
         // Room for each result, so that the thread never waits for whoever fills.
@@ -155,6 +171,7 @@ impl Pipeline {
             wake_up: WakeUp::new()?,
             waker: AtomicWaker::new(),
             stop: stop.clone(),
+            abandoned: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
         let poster = Poster {
@@ -167,6 +184,7 @@ impl Pipeline {
             tags: Vec::with_capacity(batches),
             drain,
             observer,
+            last,
         };
         let ending = Ending(shared.clone());
         let thread = thread::Builder::new().name("doorbell sender".into()).spawn(move || {
@@ -367,7 +385,8 @@ impl Pipeline {
 
     /// Waits for what is in flight, ends the thread, and returns the sender with the last results.
     ///
-    /// Where nothing goes any more, for ten seconds, what is in flight is given up.
+    /// Where nothing goes any more, for ten seconds, what is in flight is given up; but not where the other side
+    /// holds it back, [`Caps::flow_control`](crate::backend::Caps::flow_control).
     ///
     /// # Errors
     ///
@@ -390,6 +409,7 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::SeqCst);
         self.hang_up();
         if let Some(thread) = self.thread.take() {
             while self.wait().is_some() {}

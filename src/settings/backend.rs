@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::keys::{
-    BACKEND, CPU, DEVICE, DST_MAC, FORCE, INTERFACE, PCAP, QP, SOURCE_PORT, TO, VLAN,
+    BACKEND, CPU, DEVICE, DST_MAC, FORCE, INTERFACE, PCAP, QP, SOURCE_PORT, TO, TTL, VLAN,
 };
 use super::setting::choices;
 use super::{
@@ -92,8 +92,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             Key::new("backend.reconnect"),
             "reconnect",
             "SECONDS",
-            "How long to try to connect again to a TCP receiver that is gone, before its heaps fail; 0 is \
-             not at all",
+            "How long to try to connect to a TCP receiver that is not there yet, or is gone, before its heaps \
+             fail; 0 is not at all",
             "0",
             |it| &mut it.backend.reconnect,
         )
@@ -149,7 +149,8 @@ pub struct BackendSettings {
     pub zerocopy: ZeroCopy,
     /// Whether UDP packets are cut out of long messages, by the kernel or the device.
     pub gso: Gso,
-    /// How many seconds to try to connect again to a TCP receiver that is gone; 0 is not at all.
+    /// How many seconds to try to connect to a TCP receiver that is not there yet, or is gone; 0 is not at
+    /// all.
     pub reconnect: u32,
     /// The capture file to write, for [`BackendKind::Pcap`].
     pub pcap: Option<String>,
@@ -209,6 +210,10 @@ impl BackendSettings {
             BackendKind::Tcp => {
                 built_by_kernel(stream, "tcp")?;
                 connectable(&stream.to)?;
+            }
+            BackendKind::Verbs if stream.ttl == Some(0) => {
+                let hint = "packets of TTL 0 stay on this host, and a device sends to others; take udp, or 1";
+                return Err(SettingsError::conflict(TTL, BACKEND, hint));
             }
             BackendKind::Auto | BackendKind::Verbs | BackendKind::Pcap | BackendKind::Null => {}
         }

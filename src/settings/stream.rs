@@ -77,7 +77,7 @@ pub(super) const SECTION: Section<Settings> = Section {
             TTL,
             "ttl",
             "HOPS",
-            "Time to live, or IPv6 hop limit",
+            "Time to live, or IPv6 hop limit; 0 keeps multicast on this host",
             "1 multicast, 64 unicast",
             |it| &mut it.stream.ttl,
         )
@@ -140,7 +140,8 @@ pub struct StreamSettings {
     pub cnt_start: u64,
     /// Heap cnts from one heap to the next, at least 1.
     pub cnt_step: u64,
-    /// Time to live; `None` is 1 for multicast, 64 for unicast.
+    /// Time to live; `None` is 1 for multicast, 64 for unicast. 0, which is for multicast over UDP alone, keeps
+    /// packets on this host.
     pub ttl: Option<u8>,
     /// VLAN id of the frames, 1 to 4094; `None` is untagged.
     pub vlan: Option<u16>,

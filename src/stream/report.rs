@@ -71,6 +71,9 @@ pub struct Report {
     /// Bytes that the kernel took and no receiver acknowledged; only TCP knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unacknowledged_bytes: Option<u64>,
+    /// Messages of ICMP that came back about packets, such as that nobody listens; only UDP hears of any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_errors: Option<u64>,
     /// Connections that were made anew; only TCP has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reconnects: Option<u64>,
@@ -109,6 +112,7 @@ impl Report {
         self.waits = counters.waits;
         let connected = self.backend == "tcp";
         self.unacknowledged_bytes = connected.then_some(counters.unacknowledged);
+        self.icmp_errors = (self.backend == "udp").then_some(counters.icmp_errors);
         self.reconnects = connected.then_some(counters.reconnects);
         self.seconds = elapsed.as_secs_f64();
         self.payload_gbit_per_s = self.payload_bytes as f64 * 8e-9 / self.seconds.max(1e-9);

@@ -49,7 +49,6 @@ pub struct Stream {
     submitted: u64,
     total: Option<u64>,
     begin: Instant,
-    silence: Duration,
     report: Report,
 }
 
@@ -153,6 +152,7 @@ impl Stream {
                 }
             })),
             stop: stop.clone(),
+            last: stop_heap.as_ref().map(Batch::slot),
         };
         let no_cpu = |cpu: u32, error: std::io::Error| {
             let hint = format!("{error}; nproc(1) says how many CPUs there are, from 0 on");
@@ -182,7 +182,6 @@ impl Stream {
             submitted: 0,
             total: plan.heaps(),
             begin: Instant::now() + span,
-            silence: LONGEST_SILENCE,
             report,
             pipeline: Some(pipeline),
         };
@@ -374,8 +373,9 @@ impl Stream {
 
     /// Ends the stream: sends the stop heap, waits for what is in flight, and says what became of it all.
     ///
-    /// Where nothing goes any more, for ten seconds, what is in flight is given up; its heaps failed. Over TCP
-    /// it waits for the other side's acknowledgement, for as long as that goes on.
+    /// Where nothing goes any more, for ten seconds, what is in flight is given up; its heaps failed. Not so over
+    /// TCP, where a receiver may be slow, or paused, and lose nothing: it is waited for until it has acknowledged
+    /// everything or the connection is lost, and for ten seconds more at most once a [`Stop`] is raised.
     ///
     /// # Errors
     ///
@@ -390,7 +390,9 @@ impl Stream {
         let elapsed = Instant::now().saturating_duration_since(self.begin);
         let reason = match closed {
             Ok((mut sender, _)) => {
-                sender.flush(self.silence);
+                if !self.stop.is_aborted() {
+                    self.await_acknowledgement(&mut sender);
+                }
                 self.ledger.observe(&sender);
                 self.report.jitter = Jitter::of(sender.jitter());
                 // What was given up is counted, and no failure of the backend's.
@@ -411,6 +413,22 @@ impl Stream {
             None => Ok(report),
             Some(reason) => Err(Broken { reason, report: Box::new(report) }),
         }
+    }
+
+    /// Waits until all is acknowledged, where the protocol has that; not much longer once it is to stop.
+    fn await_acknowledgement(&self, sender: &mut Sender) {
+        let (mut stopped, mut is_said) = (None, false);
+        sender.flush_unless(|left| {
+            if left.silence >= SILENCE && !is_said {
+                is_said = true;
+                tracing::warn!(
+                    "the receiver has yet to acknowledge {} bytes, and is silent: it is waited for until it \
+                     does, or the connection is lost",
+                    left.bytes
+                );
+            }
+            self.stop.is_raised() && stopped.get_or_insert_with(Instant::now).elapsed() >= DRAIN
+        });
     }
 }
 
@@ -485,5 +503,5 @@ fn burst_time(settings: &Settings, packet_size: usize) -> Duration {
 
 /// Between heaps that warm up: ten a second.
 const WARM_UP_INTERVAL: Duration = Duration::from_millis(100);
-/// Of a receiver over TCP, before what it did not acknowledge is reported as such.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+/// Of a receiver over TCP, before it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(5);

@@ -73,6 +73,11 @@ impl Transport {
             {
                 Ok(request.by_verbs(asked())?)
             }
+            // Those are not to leave this host, and devices send to others.
+            (BackendKind::Auto, _) if settings.stream.ttl == Some(0) => {
+                settings.check_udp()?;
+                request.by_udp("auto: packets of TTL 0 stay on this host".into())
+            }
             (BackendKind::Auto, _) if destinations.iter().all(|to| to.ip().is_loopback()) => {
                 settings.check_udp()?;
                 request.by_udp("auto: loopback has no RDMA".into())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -298,6 +300,85 @@ def held_by_the_kernel(port: int) -> int:
     return held
 
 
+@pytest.mark.parametrize("zerocopy", ["off", "on"])
+def test_a_receiver_that_pauses_loses_nothing(doorbell, zerocopy: str) -> None:
+    """Longer than anything else is waited for, at several places of a stream."""
+    heap_size = 1 << 20
+
+    def send(heaps: int, pause_at: int) -> tuple[bytes, bytes, int, bytes]:
+        with listening(buffer=1 << 16) as acceptor:
+            process = doorbell.start(
+                *("send", "--json", "-q", "--to", f"127.0.0.1:{acceptor.getsockname()[1]}", "--backend", "tcp"),
+                *("--source", "random:4", "--heap-size", heap_size, "--heaps", heaps, "--zerocopy", zerocopy),
+            )
+            connection, _ = acceptor.accept()
+            with connection:
+                pieces = [connection.recv(pause_at, socket.MSG_WAITALL)]
+                time.sleep(LONGEST_DRAIN + 2)
+                while piece := connection.recv(1 << 20):
+                    pieces.append(piece)
+            out, err = process.communicate(timeout=60)
+            return b"".join(pieces), out, process.returncode, err
+
+    # All but a little is in the kernel already; the end is yet to be posted; so is most.
+    cases = [(1, 1000), (40, 38 * heap_size), (40, 1000)]
+    with ThreadPoolExecutor(len(cases)) as pool:
+        results = list(pool.map(lambda case: send(*case), cases))
+    for (heaps, _), (stream, out, code, err) in zip(cases, results, strict=True):
+        report = json.loads(out.splitlines()[-1])
+        assert (code, report["heaps"], report["heaps_failed"]) == (0, heaps, 0), err.decode()
+        assert report["unacknowledged_bytes"] == 0 and report["wire_bytes"] == len(stream)
+
+
+def test_an_interrupt_ends_the_wait_for_a_receiver_that_does_not_read(doorbell) -> None:
+    """Whether heaps are yet to be posted, or the kernel has them all and nobody acknowledges them."""
+
+    def send(heaps: int) -> tuple[dict, int]:
+        with listening(buffer=4096) as acceptor:
+            port = acceptor.getsockname()[1]
+            process = doorbell.start(
+                *("send", "--json", "-q", "--to", f"127.0.0.1:{port}", "--backend", "tcp"),
+                *("--heap-size", 8192, "--heaps", heaps, "--zerocopy", "off"),
+            )
+            connection, _ = acceptor.accept()
+            with connection:
+                settled = -1
+                while (held := held_by_the_kernel(port)) != settled or not held:
+                    settled = held
+                    time.sleep(0.5)
+                process.send_signal(signal.SIGINT)
+                out, _ = process.communicate(timeout=60)
+        return json.loads(out.splitlines()[-1]), process.returncode
+
+    with ThreadPoolExecutor(2) as pool:
+        (many, many_code), (few, few_code) = pool.map(send, [100_000, 4])
+    assert many_code == few_code == 130
+    assert many["heaps_failed"] > 0 and many["heaps_unsubmitted"] > 0
+    assert many["heaps"] + many["heaps_unsubmitted"] == 100_000
+    assert few["heaps"] == 4 and few["heaps_failed"] == 0 and few["unacknowledged_bytes"] > 0
+
+
+def test_reconnect_waits_for_the_first_connection(doorbell) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    flags = ("--to", f"127.0.0.1:{port}", "--backend", "tcp", "--source", "random:8", "--heaps", 50)
+    process = doorbell.start("send", "--json", "-q", *flags, "--reconnect", 60)
+    assert process.stderr
+    first = process.stderr.readline().decode()
+    assert f"cannot connect to 127.0.0.1:{port}: Connection refused" in first
+    with TcpReceiver("127.0.0.1", listening(port=port)) as receiver:
+        assert_random_stream(receiver.data_heaps(), 8, 8192, 50)
+    out, err = process.communicate(timeout=60)
+    report = json.loads(out.splitlines()[-1])
+    assert (process.returncode, report["reconnects"], report["heaps_failed"]) == (0, 0, 0), err.decode()
+    done = doorbell.run("send", "--json", "-q", *flags, "--reconnect", 1)
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, report["heaps_failed"], report["packets"]) == (1, 50, 0)
+    assert f"cannot connect to 127.0.0.1:{port}" in done.stderr
+
+
 def test_nobody_listens(doorbell) -> None:
     with listening() as acceptor:
         port = acceptor.getsockname()[1]
@@ -329,5 +410,7 @@ def test_plan(doorbell) -> None:
     assert plan["packet_limit"] is None and 8192 < plan["packet_size"] <= 65536
 
 
+# Of what goes no more, in seconds: `DRAIN`.
+LONGEST_DRAIN = 10
 # Linux's include/net/tcp_states.h.
 ESTABLISHED = "01"

@@ -29,8 +29,8 @@ pub struct TcpConfig {
     pub send_buffer: Option<usize>,
     /// Whether packets are sent from where they lie.
     pub zero_copy: ZeroCopy,
-    /// For how long to try to connect again to a destination whose connection is lost, before its
-    /// heaps fail; zero for not at all.
+    /// For how long to try to connect to a destination that is not there yet, or again to one whose
+    /// connection is lost, before its heaps fail; zero for not at all.
     pub reconnect: Duration,
 }
 
@@ -46,19 +46,6 @@ impl TcpConfig {
             zero_copy: ZeroCopy::Auto,
             reconnect: Duration::ZERO,
         }
-    }
-
-    /// A connection to one of the destinations.
-    pub(super) fn connect(
-        &self,
-        destination: SocketAddr,
-        limit: Duration,
-    ) -> Result<Socket, OpenError> {
-        let socket = self.socket(destination)?;
-        socket
-            .connect_timeout(&destination.into(), limit)
-            .map_err(|source| OpenError::new("connect to", destination, source))?;
-        Ok(socket)
     }
 
     /// A socket to be connected to one of the destinations.

@@ -30,6 +30,8 @@ pub(super) struct Connection {
     destination: SocketAddr,
     socket: Socket,
     state: State,
+    /// Whether there was no connection yet.
+    is_first: bool,
     /// The packet of which the kernel has taken a part, and how many bytes. Nothing else may follow
     /// on this connection before the rest of it.
     begun: Option<(Slot, u32, usize)>,
@@ -44,7 +46,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum State {
     Open,
-    /// Lost, at this time: it may be made anew.
+    /// Lost, at this time, or not there yet: it may be made anew.
     Lost(Instant, SendError, Attempt),
     /// Lost for good.
     Closed(SendError),
@@ -81,10 +83,25 @@ pub(super) struct Shared {
 
 impl Connection {
     pub(super) fn open(config: &TcpConfig, destination: SocketAddr) -> Result<Self, OpenError> {
+        let socket = config.socket(destination)?;
+        let may_wait = config.reconnect > Duration::ZERO;
+        let limit = if may_wait { LONGEST_ATTEMPT } else { LONGEST_CONNECT };
+        let state = match socket.connect_timeout(&destination.into(), limit) {
+            Ok(()) => State::Open,
+            Err(source) if may_wait => {
+                let error =
+                    SendError::backend(NAME, format!("cannot connect to {destination}: {source}"));
+                let limit = config.reconnect;
+                tracing::warn!("{error}; it is tried again for {limit:?}");
+                State::Lost(Instant::now(), error, Attempt::Due(Instant::now() + RETRY))
+            }
+            Err(source) => return Err(OpenError::new("connect to", destination, source)),
+        };
         Ok(Self {
             destination,
-            socket: config.connect(destination, LONGEST_CONNECT)?,
-            state: State::Open,
+            socket,
+            is_first: !matches!(state, State::Open),
+            state,
             begun: None,
             resumed: None,
             zero_copy: ZeroCopySends::new(config.zero_copy),
@@ -380,7 +397,9 @@ impl Connection {
             }
             return false;
         }
-        tracing::info!("connected to {} again", self.destination);
+        let is_first = mem::take(&mut self.is_first);
+        let again = if is_first { "" } else { " again" };
+        tracing::info!("connected to {}{again}", self.destination);
         let State::Lost(_, _, Attempt::Connecting(socket, _)) =
             mem::replace(&mut self.state, State::Open)
         else {
@@ -392,25 +411,14 @@ impl Connection {
         let mut zero_copy = ZeroCopySends::new(before.mode());
         (zero_copy.uncopied, zero_copy.copied) = (before.uncopied, before.copied);
         self.zero_copy = zero_copy;
-        shared.counters.reconnects += 1;
+        shared.counters.reconnects += u64::from(!is_first);
         true
     }
 
-    /// Blocks until all is acknowledged, or nothing was for as long as `silence`.
-    pub(super) fn flush(&mut self, silence: Duration, shared: &mut Shared) {
-        let (mut left, mut since) = (self.unacknowledged(), Instant::now());
-        let mut pause = SHORTEST_PAUSE;
-        while left > 0 && since.elapsed() < silence {
-            if let Ok(Some(error)) = self.socket.take_error() {
-                self.lose(Errno::from_raw(error.raw_os_error().unwrap_or(0)), shared);
-                return;
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LOOK_AGAIN);
-            let now = self.unacknowledged();
-            if now != left {
-                (left, since) = (now, Instant::now());
-            }
+    /// Takes note of a connection that was lost while nothing was sent.
+    pub(super) fn notice_end(&mut self, shared: &mut Shared) {
+        if let Ok(Some(error)) = self.socket.take_error() {
+            self.lose(Errno::from_raw(error.raw_os_error().unwrap_or(0)), shared);
         }
     }
 
@@ -450,8 +458,7 @@ const LONGEST_CONNECT: Duration = Duration::from_secs(10);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(1);
 /// Between attempts to connect again.
 const RETRY: Duration = Duration::from_millis(100);
-/// Nobody tells when the last byte is acknowledged.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+/// Nobody tells when memory of a connection that is gone is no longer read.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Until a peer that acknowledges nothing keeps memory no longer.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);

@@ -11,7 +11,6 @@ mod pieces;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use self::config::TcpConfig;
 use self::connection::{Blocked, Connection, Shared};
@@ -38,7 +37,7 @@ pub struct Tcp {
     shared: Shared,
     /// Which connection a post could not go on with, of which batch, and why.
     blocked: Option<(usize, Slot, Blocked)>,
-    /// Bytes that were not acknowledged at the last flush.
+    /// Bytes that were not acknowledged when that was last asked for.
     unacknowledged: u64,
 }
 
@@ -48,8 +47,9 @@ impl Tcp {
     /// # Errors
     ///
     /// If there is no destination, or they mix IPv4 and IPv6, or one is a multicast group; if the
-    /// interface has no address of that family; if the source port is taken; if nobody listens at a
-    /// destination, or it does not answer within ten seconds.
+    /// interface has no address of that family; if the source port is taken; unless it is to be tried again
+    /// ([`TcpConfig::reconnect`]), if nobody listens at a destination, or it does not answer within ten
+    /// seconds.
     pub fn open(config: &TcpConfig) -> Result<Self, OpenError> {
         let destinations = socket::destinations(&config.destinations, config.interface.as_ref())?;
         if let Some(group) = destinations.iter().find(|it| it.ip().is_multicast()) {
@@ -86,6 +86,7 @@ unsafe impl Backend for Tcp {
             // Segments are cut by the kernel, wherever packets end.
             overhead: 0,
             flows: self.connections.len() as u32,
+            flow_control: true,
             ..Caps::new(NAME)
         }
     }
@@ -157,12 +158,12 @@ unsafe impl Backend for Tcp {
         Ok(false)
     }
 
-    fn flush(&mut self, silence: Duration) -> Result<(), SendError> {
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
         for connection in &mut self.connections {
-            connection.flush(silence, &mut self.shared);
+            connection.notice_end(&mut self.shared);
         }
         self.unacknowledged = self.connections.iter().map(Connection::unacknowledged).sum();
-        Ok(())
+        Ok(self.unacknowledged)
     }
 
     fn counters(&self) -> Counters {

@@ -222,8 +222,10 @@ unsafe impl Backend for Udp {
         Ok(false)
     }
 
-    fn flush(&mut self, _: Duration) -> Result<(), SendError> {
-        Ok(())
+    fn unacknowledged(&mut self) -> Result<u64, SendError> {
+        // The last that came back is about packets that no other call follows.
+        self.outlet.socket.read_errors(Errno::UnknownErrno, &mut self.outlet.done);
+        Ok(0)
     }
 
     fn counters(&self) -> Counters {

@@ -1,5 +1,6 @@
 //! The socket: where it sends to, from where, and what it has been told.
 
+use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -63,6 +64,28 @@ impl Socket {
         )?;
         if let [destination] = destinations[..] {
             connect(&socket, destination)?;
+        }
+        if config.ttl == Some(0) {
+            // Packets to groups that nobody on this host has joined do leave it, whatever their TTL:
+            // ip_mc_output() of Linux's net/ipv4/ip_output.c is not asked then.
+            for destination in &destinations {
+                let joined = shared::join(&socket, destination.ip(), config.interface.as_ref());
+                joined.map_err(|source| {
+                    let source: Box<dyn Error + Send + Sync> = match source.raw_os_error() {
+                        Some(libc::ENOBUFS) => {
+                            "a socket joins no more groups than net.ipv4.igmp_max_memberships: raise that, \
+                             or send to fewer"
+                                .into()
+                        }
+                        _ => source.into(),
+                    };
+                    OpenError::new(
+                        "join the group, so that packets of TTL 0 stay on this host",
+                        destination,
+                        source,
+                    )
+                })?;
+            }
         }
         let mut zero_copy = ZeroCopySends::new(config.zero_copy);
         if config.zero_copy != ZeroCopy::Off
@@ -222,12 +245,24 @@ fn bind(
     let socket = RawSocket::new(domain, Type::DGRAM, Some(Protocol::UDP))
         .map_err(|source| OpenError::new("open a socket", "UDP", source))?;
     if let Some(ttl) = config.ttl.map(u32::from) {
-        if is_ipv4 {
-            socket.set_ttl_v4(ttl).and_then(|()| socket.set_multicast_ttl_v4(ttl))
-        } else {
-            socket.set_unicast_hops_v6(ttl).and_then(|()| socket.set_multicast_hops_v6(ttl))
+        let unicast = destinations.iter().find(|it| !it.ip().is_multicast());
+        let set =
+            |result: io::Result<()>| result.map_err(|source| OpenError::new(SET_TTL, ttl, source));
+        if let Some(destination) = unicast.filter(|_| ttl == 0) {
+            let source = format!("{destination} is no multicast group, and needs 1 or more");
+            return Err(OpenError::new(SET_TTL, ttl, source));
         }
-        .map_err(|source| OpenError::new("set the time to live", ttl, source))?;
+        // That of unicast packets may not be 0 (ip(7)), and then there are none.
+        if ttl > 0 {
+            set(match is_ipv4 {
+                true => socket.set_ttl_v4(ttl),
+                false => socket.set_unicast_hops_v6(ttl),
+            })?;
+        }
+        set(match is_ipv4 {
+            true => socket.set_multicast_ttl_v4(ttl),
+            false => socket.set_multicast_hops_v6(ttl),
+        })?;
     }
     let any = if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut source = SocketAddr::new(any, port);
@@ -247,10 +282,24 @@ fn bind(
 }
 
 fn connect(socket: &RawSocket, destination: SocketAddr) -> Result<(), OpenError> {
-    socket
-        .connect(&destination.into())
-        .map_err(|source| OpenError::new("find a route to", destination, source))
+    let name = destination.into();
+    socket.connect(&name).map_err(|source| {
+        let error = |source: Box<dyn Error + Send + Sync>| {
+            OpenError::new("find a route to", destination, source)
+        };
+        // Which addresses are broadcast is for the routes to say: those it refuses without, socket(7).
+        let is_refused = source.raw_os_error() == Some(libc::EACCES);
+        match is_refused && socket.set_broadcast(true).and_then(|()| socket.connect(&name)).is_ok()
+        {
+            true => error(BROADCAST.into()),
+            false => error(source.into()),
+        }
+    })
 }
+
+const SET_TTL: &str = "set the time to live";
+const BROADCAST: &str = "it is a broadcast address, which every machine on that network would have to take in: \
+     send to a multicast group, such as 239.1.0.0, or to each receiver by its own address";
 
 /// Enough to see what is wrong, and a bound.
 const MAX_LOGGED: usize = 64;
