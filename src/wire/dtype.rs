@@ -1,5 +1,7 @@
 //! The types of numpy's elements: what they are called, and how large they are.
 
+use std::collections::HashSet;
+
 use super::literal::Literal;
 use super::printable::Printable;
 
@@ -33,7 +35,7 @@ fn canonical(dtype: &Literal<'_>) -> Result<(String, usize), String> {
 /// A list of fields: of name, which may have a title before it, and dtype, and perhaps a shape.
 fn structure(fields: &[Literal<'_>]) -> Result<(String, usize), String> {
     let not_a_field = || "a field is not (name, dtype) or (name, dtype, shape)";
-    let (mut names, mut parts, mut sum) = (Vec::new(), Vec::new(), 0_usize);
+    let (mut names, mut parts, mut sum) = (HashSet::new(), Vec::new(), 0_usize);
     for field in fields {
         let Literal::Sequence(field) = field else { return Err(not_a_field().into()) };
         let (name, dtype, shape) = match field.as_slice() {
@@ -74,12 +76,11 @@ fn structure(fields: &[Literal<'_>]) -> Result<(String, usize), String> {
 }
 
 /// Takes a name, of which there may be one; gaps have none.
-fn own<'a>(names: &mut Vec<&'a str>, name: &'a str) -> Result<(), String> {
-    if !name.is_empty() && names.contains(&name) {
-        return Err(format!("two fields have the name `{}`", Printable(name)));
+fn own<'a>(names: &mut HashSet<&'a str>, name: &'a str) -> Result<(), String> {
+    match name.is_empty() || names.insert(name) {
+        true => Ok(()),
+        false => Err(format!("two fields have the name `{}`", Printable(name))),
     }
-    names.push(name);
-    Ok(())
 }
 
 trait Quoted {
