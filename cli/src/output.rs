@@ -45,8 +45,10 @@ pub fn unwritable(flag: &'static str, path: &Path, reason: impl Into<OutputError
 }
 
 /// Has a file that grows beyond RLIMIT_FSIZE be an error of write(2), as on a full disk, rather than the end of
-/// the program: setrlimit(2). Threads inherit that, so it comes before them.
+/// the program: setrlimit(2). For the first thread, before there are others, which inherit it.
 pub fn outlive_file_limit() {
+    let mut exceeded = SigSet::empty();
+    exceeded.add(Signal::SIGXFSZ);
     // It fails for no set that there is: pthread_sigmask(3).
-    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
+    let _ = exceeded.thread_block();
 }
