@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::dtype::element_size;
+use super::dtype::{canonical_descr, tuple};
 use super::item;
 use super::literal::Literal;
 use super::printable::Printable;
@@ -71,11 +71,13 @@ impl NumpyHeader {
     ///
     /// What is wrong with the element type, in words: numpy has no such type, or it holds Python objects.
     pub fn element_size(&self) -> Result<usize, String> {
-        element_size(&self.descr)
+        canonical_descr(&self.descr).map(|(_, size)| size)
     }
 }
 
-/// Reads the dictionary, whose keys may come in any order; of those that occur twice, the last counts.
+/// Reads the dictionary, whose keys may come in any order; of those that occur twice, the last counts. The element
+/// type comes out as numpy writes it, however it was written: see [`canonical_dtype`](super::canonical_dtype). One
+/// that numpy has not stays as it is.
 impl FromStr for NumpyHeader {
     type Err = DescriptorError;
 
@@ -87,7 +89,8 @@ impl FromStr for NumpyHeader {
                 return None;
             };
             let (shape, _) = literal.value("shape")?;
-            Some(Self { descr: descr.into(), fortran_order, shape: shape.dimensions()? })
+            let descr = canonical_descr(descr).map_or_else(|_| descr.into(), |(descr, _)| descr);
+            Some(Self { descr, fortran_order, shape: shape.dimensions()? })
         };
         parse().ok_or_else(|| DescriptorError::NumpyHeader(text(dictionary.as_bytes())))
     }
@@ -97,11 +100,8 @@ impl FromStr for NumpyHeader {
 impl fmt::Display for NumpyHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = if self.fortran_order { "True" } else { "False" };
-        write!(f, "{{'descr': {}, 'fortran_order': {order}, 'shape': (", self.descr)?;
-        for (index, dimension) in self.shape.iter().enumerate() {
-            write!(f, "{}{dimension}", if index == 0 { "" } else { ", " })?;
-        }
-        f.write_str(if self.shape.len() == 1 { ",)}" } else { ")}" })
+        let shape = tuple(&self.shape);
+        write!(f, "{{'descr': {}, 'fortran_order': {order}, 'shape': {shape}}}", self.descr)
     }
 }
 
