@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size, number};
 
 use super::bench::SinkKind;
-use super::config::{Config, ConfigError, Options, flags};
+use super::config::{Config, ConfigError, ListenAddress, Options, flags};
 use super::exit::Failure;
 
 /// Sends SPEAD heaps from registered memory, one doorbell per batch
@@ -154,6 +154,10 @@ pub struct RecvArguments {
     /// End when no packet came for so long [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+
+    /// Serve figures of the stream to Prometheus, at http://HOST:PORT/metrics, such as localhost:9913 [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<ListenAddress>,
 
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]

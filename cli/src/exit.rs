@@ -38,10 +38,10 @@ pub enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Figures cannot be served.
-    #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
+    #[error("monitor.metrics (--metrics): cannot serve at {address}: {reason}")]
     Metrics {
         /// Where.
-        address: std::net::SocketAddr,
+        address: String,
         /// Why.
         reason: String,
     },

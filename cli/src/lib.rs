@@ -14,6 +14,7 @@ mod exit;
 mod interruption;
 mod listener;
 mod manual;
+mod metrics;
 mod monitor;
 mod nic;
 mod open_source;
