@@ -118,7 +118,8 @@ pub struct RecvArguments {
     #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
     pub verify: Verify,
 
-    /// Stack the frames of one item, heap by heap, in one numpy file [default: none]
+    /// Stack the frames of one item, heap by heap, in one numpy file; a pipe, or - for standard output, gets
+    /// one after the other, each as a file of its own [default: none]
     #[arg(long, value_name = "OUT.npy", conflicts_with = "write_dir")]
     pub write: Option<PathBuf>,
 
@@ -137,6 +138,10 @@ pub struct RecvArguments {
     /// Show the last frame as a picture of 8 bits, HDR through a tone curve [default: none]
     #[arg(long, value_name = "OUT.png")]
     pub preview: Option<PathBuf>,
+
+    /// Replace files that exist, which are otherwise kept
+    #[arg(long)]
+    pub force: bool,
 
     /// Heaps that are put together at once: how far packets may be out of order
     #[arg(long, value_name = "HEAPS", default_value = "64",
@@ -269,6 +274,10 @@ pub struct BenchArguments {
     /// Draw the throughput into this file [default: none]
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+
+    /// Replace that file if it exists, which is otherwise kept
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Backends that can be measured.

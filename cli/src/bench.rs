@@ -21,10 +21,16 @@ use self::sink::Sink;
 use self::sweep::Sweep;
 use super::args::BenchArguments;
 use super::exit::Failure;
+use super::output::output;
 use super::standard_error;
 
 /// Measures, and shows what came of it.
 pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
+    let plot = arguments.plot.as_ref();
+    let plot = plot
+        .map(|path| output("--plot", path, "svg", arguments.force))
+        .transpose()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     // The thread may move to a network of its own, which the rest of the program does not see and
     // which ends with it.
     let report = thread::scope(|scope| {
@@ -36,9 +42,10 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
     } else {
         table::print(&report);
     }
-    if let Some(path) = &arguments.plot {
-        plot::draw(&report, path)
-            .map_err(|error| Failure::Usage(format!("cannot draw {}: {error}", path.display())))?;
+    if let Some(plot) = &plot {
+        plot::draw(&report, plot).map_err(|error| {
+            Failure::Usage(format!("cannot draw {}: {error}", plot.path().display()))
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }

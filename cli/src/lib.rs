@@ -12,12 +12,14 @@ pub mod config;
 mod devices;
 mod exit;
 mod interruption;
+mod json;
 mod listener;
 mod manual;
 mod metrics;
 mod monitor;
 mod nic;
 mod open_source;
+mod output;
 mod pipe;
 mod plan;
 mod progress;
@@ -42,6 +44,7 @@ use self::standard_error::StandardError;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
+    output::outlive_file_limit();
     signals::hold();
     standard_error::start();
     let mut code = match Arguments::try_parse() {

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::ops::Range;
-use std::path::Path;
 
+use doorbell::output::Output;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
@@ -18,11 +18,17 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane = Cartesian2d<HeapSizes, RangedCoordf64>;
 
 /// Draws a sweep into an SVG file.
-pub fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
+pub fn draw(report: &Report, output: &Output) -> Result<(), Box<dyn Error>> {
+    let mut drawing = String::new();
+    draw_into(&mut drawing, report)?;
+    Ok(output.write(drawing.as_bytes())?)
+}
+
+fn draw_into(drawing: &mut String, report: &Report) -> Result<(), Box<dyn Error>> {
     let panels: Vec<&[Row]> =
         report.rows.chunk_by(|a, b| a.packet_limit == b.packet_limit).collect();
     let height = TITLE_HEIGHT + PANEL_HEIGHT * panels.len() as u32;
-    let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
+    let root = SVGBackend::with_string(drawing, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let (title, rest) = root.split_vertically(TITLE_HEIGHT);
     draw_title(report, &title)?;
