@@ -42,10 +42,10 @@ pub enum Failure {
     #[error(transparent)]
     Output(#[from] Unwritable),
     /// Figures cannot be served.
-    #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
+    #[error("monitor.metrics (--metrics): cannot serve at {address}: {reason}")]
     Metrics {
         /// Where.
-        address: std::net::SocketAddr,
+        address: String,
         /// Why.
         reason: String,
     },

@@ -1,5 +1,6 @@
 //! `doorbell recv`.
 
+mod figures;
 mod frames;
 mod inlet;
 mod npy;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
 
+use self::figures::Figures;
 use self::inlet::Inlet;
 pub use self::origin::Origin;
 pub use self::picture::Picture;
@@ -59,6 +61,7 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
         window,
         reader: ReaderThread::start(reader),
         progress: RecvProgress::new(arguments.heaps, arguments.quiet),
+        figures: Figures::serve(arguments.metrics.as_ref())?,
         begin: None,
         latest: Instant::now(),
     };
@@ -88,6 +91,7 @@ struct Session {
     window: Window,
     reader: ReaderThread,
     progress: RecvProgress,
+    figures: Figures,
     /// When the first packet came.
     begin: Option<Instant>,
     /// When the last one came, or listening began.
@@ -118,6 +122,7 @@ impl Session {
                 self.window.settle();
             }
             self.hand_over();
+            self.figures.note(&self.window, || self.inlet.dropped());
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ending::Interrupted);
             }
@@ -169,6 +174,7 @@ impl Session {
         }
         self.hand_over();
         self.progress.finish();
+        self.figures.take(&self.window, || self.inlet.dropped());
         let elapsed = self.begin.map_or(Duration::ZERO, |begin| self.latest - begin);
         let mut tally = self.window.tally();
         tally.heaps = tally.heaps.min(arguments.heaps.unwrap_or(u64::MAX));
