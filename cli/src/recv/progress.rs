@@ -6,11 +6,11 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use crate::standard_error;
 
 /// Shows how far a stream has come.
-pub struct Progress {
+pub struct RecvProgress {
     bar: ProgressBar,
 }
 
-impl Progress {
+impl RecvProgress {
     /// A bar over `heaps` heaps, or a counter if their number is not known.
     pub fn new(heaps: Option<u64>, quiet: bool) -> Self {
         let target = standard_error::draw_target(!quiet, DRAWS_PER_SECOND);
