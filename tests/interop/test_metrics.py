@@ -269,7 +269,7 @@ def test_a_receiver_says_what_has_come(doorbell) -> None:
     for name, key in (
         *(("heaps", "heaps"), ("heaps_incomplete", "incomplete"), ("heaps_missing", "missing")),
         *(("packets", "packets"), ("packets_ignored", "ignored"), ("packets_dropped", "dropped")),
-        *(("payload_bytes", "payload_bytes"), ("not_spead", "not_spead")),
+        *(("packets_refused", "refused"), ("payload_bytes", "payload_bytes"), ("not_spead", "not_spead")),
     ):
         assert found.pop(name) == report[key], name
     assert not found, "each is compared"

@@ -251,7 +251,7 @@ def test_a_file_that_takes_nothing_is_not_waited_for_for_ever(doorbell, tmp_path
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        process = start(doorbell, "recv", "--from", f"127.0.0.1:{port}", "--write", fifo)
+        process = start(doorbell, "recv", "--json", "--from", f"127.0.0.1:{port}", "--write", fifo)
         wait_until_bound(port)
         doorbell.send("--to", f"127.0.0.1:{port}", "--heaps", 50, "--heap-size", "64KiB", "--rate", "200Mb/s")
         time.sleep(0.3)
@@ -260,10 +260,12 @@ def test_a_file_that_takes_nothing_is_not_waited_for_for_ever(doorbell, tmp_path
         if has_second:
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
-        _, err = finish(process)
+        out, err = finish(process)
     finally:
         os.close(reader)
-    assert process.returncode in (1, 130), err
+    report = json.loads(out)
+    assert (report["ended"], report["heaps"], process.returncode) == ("stopped", 50, 1), (out, err)
+    assert "was not written out in time" in err
     assert not has_second or time.monotonic() - begin < 8, "within seconds of the second"
 
 

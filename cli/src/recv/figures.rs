@@ -62,6 +62,7 @@ fn metrics(window: &Window, dropped: u64) -> Vec<Metric> {
         ("recv_payload_bytes", "Payload in all packets, duplicates included", tally.payload_bytes),
         ("recv_packets", "SPEAD packets", tally.packets),
         ("recv_packets_ignored", "SPEAD packets that add nothing", tally.ignored),
+        ("recv_packets_refused", "SPEAD packets that no heap takes", tally.refused),
         ("recv_packets_dropped", "Packets for which the socket had no room", dropped),
         ("recv_not_spead", "Datagrams that are no SPEAD packets", tally.not_spead),
     ]
