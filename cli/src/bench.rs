@@ -15,6 +15,7 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+pub use self::plot::Drawing;
 pub use self::sink::SinkKind;
 
 use self::report::Report;
@@ -36,9 +37,8 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
     } else {
         table::print(&report);
     }
-    if let Some(path) = &arguments.plot {
-        plot::draw(&report, path)
-            .map_err(|error| Failure::Usage(format!("cannot draw {}: {error}", path.display())))?;
+    if let Some(drawing) = &arguments.plot {
+        drawing.draw(&report).map_err(Failure::Usage)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -119,6 +119,8 @@ struct Filler {
     most: u64,
     /// What ends sources that are read as they come.
     ended: Stop,
+    /// Bytes of a heap that never was whole.
+    partial: usize,
 }
 
 type Ended = Result<doorbell::stream::Report, Broken>;
@@ -132,6 +134,7 @@ impl Filler {
             frame_number,
             most: plan.settings().stream.flavour.max_value(),
             ended,
+            partial: 0,
         }
     }
 
@@ -172,7 +175,13 @@ impl Filler {
                 progress.sent(stream.submitted());
             }
             if !goes_on {
-                break;
+                return match stream.submitted() {
+                    0 if !self.ended.is_raised() => Err(SourceError::NoHeap {
+                        bytes: self.partial,
+                        heap_len: self.source.heap_len(),
+                    }),
+                    _ => Ok(()),
+                };
             }
         }
         Ok(())
@@ -201,7 +210,8 @@ impl Filler {
                     return Ok((heap, true));
                 }
                 Filled::Partial(bytes) => {
-                    if !self.ended.is_raised() {
+                    self.partial = bytes;
+                    if !self.ended.is_raised() && first + u64::from(heap) > 0 {
                         let len = self.source.heap_len();
                         tracing::warn!(
                             "the source ended in the middle of a heap: its last {bytes} bytes, of \

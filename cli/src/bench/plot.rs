@@ -1,8 +1,10 @@
 //! The drawing: throughput over heap size, a panel for each packet limit.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
@@ -17,8 +19,34 @@ use super::report::{Report, Row, binary};
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane = Cartesian2d<HeapSizes, RangedCoordf64>;
 
-/// Draws a sweep into an SVG file.
-pub fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
+/// A file to draw into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawing(PathBuf);
+
+impl FromStr for Drawing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = PathBuf::from(text);
+        match path.extension().and_then(OsStr::to_str) {
+            Some("svg") => Ok(Self(path)),
+            _ => {
+                let svg = path.with_extension("svg");
+                Err(format!("it is drawn as SVG, which browsers show: write {}", svg.display()))
+            }
+        }
+    }
+}
+
+impl Drawing {
+    /// Draws a sweep into it.
+    pub fn draw(&self, report: &Report) -> Result<(), String> {
+        draw(report, &self.0)
+            .map_err(|error| format!("--plot: cannot draw {}: {error}", self.0.display()))
+    }
+}
+
+fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let panels: Vec<&[Row]> =
         report.rows.chunk_by(|a, b| a.packet_limit == b.packet_limit).collect();
     let height = TITLE_HEIGHT + PANEL_HEIGHT * panels.len() as u32;

@@ -64,13 +64,17 @@ impl ArrayType {
 }
 
 impl ElementType {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some(dtype) = of_name(text) {
+            return Err(format!("it is the name of a numpy type; write {dtype}"));
+        }
         let mut characters = text.chars();
         match characters.next() {
             Some('<' | '>' | '|' | '=') => {
-                canonical_dtype(text).map(|(descr, bytes)| Self::Numpy { descr, bytes })
+                let dtype = canonical_dtype(text)?;
+                Ok(Self::Numpy { descr: dtype.0, bytes: dtype.1 })
             }
-            code => spead(code.unwrap_or(' '), characters.as_str()),
+            code => Ok(spead(code.unwrap_or(' '), characters.as_str())?),
         }
     }
 
@@ -102,6 +106,18 @@ impl FromStr for ArrayType {
             Self::new(ElementType::parse(element)?, shape)
         };
         parse().map_err(|hint: String| InvalidValue::new(text, "a type and shape", hint))
+    }
+}
+
+/// The dtype of what numpy calls `float32` or `uint8`.
+fn of_name(text: &str) -> Option<String> {
+    let names = [("float", 'f'), ("uint", 'u'), ("int", 'i'), ("complex", 'c')];
+    let (bits, code) =
+        names.iter().find_map(|(name, code)| Some((text.strip_prefix(name)?, *code)))?;
+    match decimal(bits)? {
+        8 if matches!(code, 'u' | 'i') => Some(format!("|{code}1")),
+        bits @ (16 | 32 | 64 | 128) => Some(format!("<{code}{}", bits / 8)),
+        _ => None,
     }
 }
 
@@ -193,6 +209,10 @@ mod tests {
             ("u0[1]", "a width of 1 to 65535 bits"),
             ("f4[1]", "SPEAD floats are f32 and f64; as numpy dtypes in bytes, <f2 <f4 <f8"),
             ("c16[1]", "complex numbers are numpy dtypes"),
+            ("float32[1]", "it is the name of a numpy type; write <f4"),
+            ("uint8[1]", "it is the name of a numpy type; write |u1"),
+            ("complex128[]", "write <c16"),
+            ("float33[1]", "SPEAD floats are f32 and f64"),
             ("<f3[1]", "numpy dtypes are"),
             ("<M8[ns]", "dimensions are numbers joined by `x`"),
             ("|i4[1]", "write < (little-endian) or >"),

@@ -29,7 +29,7 @@ pub use heap::HeapContent;
 pub use item::{Item, ItemSpec};
 pub use options::Options;
 pub use pack::{PackConfig, PackRange};
-pub use program::Program;
+pub use program::{HEAP_SIZE, ITEMS, Program, SHAPE};
 pub use repeat::Repeat;
 pub use resolved::Config;
 pub use row::{Row, SECTIONS, rows};

@@ -68,7 +68,8 @@ impl Program {
                     "Payload of a heap, such as 8192 or 1MiB",
                     "8KiB",
                     |it| &mut it.size,
-                ),
+                )
+                .dashes(),
                 Own::list(
                     ITEMS,
                     "items",
@@ -175,11 +176,11 @@ impl Program {
     ];
 }
 
-pub(super) const HEAP_SIZE: Key = Key::new("heap.size");
-pub(super) const ITEMS: Key = Key::new("heap.items");
+pub const HEAP_SIZE: Key = Key::new("heap.size");
+pub const ITEMS: Key = Key::new("heap.items");
 pub(super) const SOURCE: Key = Key::new("source.kind");
 pub(super) const DTYPE: Key = Key::new("source.dtype");
-pub(super) const SHAPE: Key = Key::new("source.shape");
+pub const SHAPE: Key = Key::new("source.shape");
 pub(super) const REPEAT: Key = Key::new("source.repeat");
 pub(super) const PACK: Key = Key::new("source.pack");
 pub(super) const RANGE: Key = Key::new("source.range");

@@ -221,7 +221,7 @@ fn what_cannot_be_sent_names_its_keys() {
         ("--heap-size 0", "heap.size (--heap-size) = 0B: ", "a heap holds at least 1 byte"),
         (
             "--heap-size 1024GiB",
-            "heap.size (--heap-size) = 1024GiB: ",
+            "heap.size (--heap-size) = 1TiB: ",
             "heaps of flavour 64-40 end at 1099511627775 bytes",
         ),
         (
