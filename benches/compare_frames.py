@@ -117,9 +117,10 @@ def doorbell(arguments: argparse.Namespace, path: Path, name: str) -> Run:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [arguments.doorbell, "recv", "--from", address, "--buffer", arguments.buffer]
-    receiver = subprocess.Popen([*command, "--timeout", "2", "--json"], stdout=subprocess.PIPE, text=True)
-    assert receiver.stdout
-    if not receiver.stdout.readline().startswith("listening"):
+    command += ["--timeout", "2", "--json"]
+    receiver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert receiver.stdout and receiver.stderr
+    if not receiver.stderr.readline().startswith("listening"):
         sys.exit("doorbell recv does not listen")
     command = [arguments.doorbell, "send", "--to", address, "--source", str(path), *PACKED[name]]
     sender = subprocess.run([*command, "--hold-back", "--json", "-q"], check=False, capture_output=True, text=True)

@@ -300,6 +300,70 @@ fn a_stop_and_a_drop_end_the_wait_for_a_receiver_that_reads_nothing() {
     closing.join().unwrap();
 }
 
+/// What a rate of a packet every hundred seconds holds back is given up; the stop heap is not.
+#[test]
+fn an_abort_gives_up_what_is_not_on_the_wire() {
+    let (receiver, settings) = receiver(&[("rate", "10b/s"), ("burst", "100"), ("heaps", "80")]);
+    let mut stream = Stream::open(settings, heap()).unwrap();
+    assert!(submit(&mut stream) && submit(&mut stream));
+    assert_eq!(arrival(&receiver), data(0, 1, true));
+    let stop = stream.stop_handle();
+    stop.raise();
+    let patience = thread::spawn(move || {
+        // While the stream is being closed, or before: either way it ends.
+        thread::sleep(Duration::from_millis(50));
+        stop.abort();
+    });
+    let report = stream.close().unwrap();
+    patience.join().unwrap();
+    // The next packet may be on the wire in part, as far as the sender knows.
+    assert_eq!((report.heaps, report.heaps_failed, report.heaps_unsubmitted), (8, 6, 72));
+    assert_eq!(report.payload_bytes, 200);
+    assert_eq!(arrival(&receiver), data(1, 2, false));
+    assert!(matches!(arrival(&receiver), Arrival::Stop(_)));
+}
+
+/// Over TCP the rest of a packet that is on the wire in part goes before the stop heap, if there is room for both.
+#[test]
+fn an_abort_leaves_no_half_of_a_packet_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut settings = Settings::to(&listener.local_addr().unwrap().to_string()).unwrap();
+    settings.set("backend", "tcp").unwrap();
+    settings.set("batch_heaps", "4").unwrap();
+    // More than both buffers hold.
+    let heap = Heap::new().array("samples", 0x3300, "i1", [32 << 20]);
+    let mut stream = Stream::open(settings, heap).unwrap();
+    let batch = stream.idle().unwrap();
+    stream.submit(batch, 4).unwrap();
+    let (mut receiver, _) = listener.accept().unwrap();
+    let monitor = stream.monitor();
+    wait_until(|| monitor.figures().heaps == 4);
+    let stop = stream.stop_handle();
+    let reader = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        stop.abort();
+        let mut bytes = Vec::new();
+        receiver.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    let report = stream.close().unwrap();
+    let bytes = reader.join().unwrap();
+    assert_eq!((report.heaps, report.heaps_failed, report.others_failed), (4, 4, 0));
+    let (mut at, mut is_stopped) = (0, false);
+    while at < bytes.len() {
+        // Of 64-40: how many item pointers there are, then those, of 23 bits of id and 40 of value.
+        let pointers = usize::from(bytes[at + 7]);
+        let pointers = bytes[at + 8..at + 8 + 8 * pointers].as_chunks().0;
+        let pointers = pointers.iter().map(|it| u64::from_be_bytes(*it));
+        let items: Vec<(u64, u64)> =
+            pointers.map(|it| (it >> 40 & 0x7f_ffff, it & 0xff_ffff_ffff)).collect();
+        let payload = items.iter().find(|(id, _)| *id == item::PAYLOAD_LENGTH).expect("a packet").1;
+        is_stopped = items.contains(&(item::STREAM_CTRL, StreamControl::Stop as u64));
+        at += 8 + 8 * items.len() + payload as usize;
+    }
+    assert!(is_stopped && at == bytes.len(), "{at} of {}", bytes.len());
+}
+
 /// A backend of a stream that fails as it is told.
 fn faulty(faults: Vec<Fault>) -> (UdpSocket, Stream) {
     let (receiver, settings) = receiver(&[("descriptors", "own")]);

@@ -70,7 +70,7 @@ pub struct SendArguments {
     #[command(flatten)]
     pub what: What,
 
-    /// End standard output with a report of one JSON object
+    /// Print the report as one JSON object, and nothing else
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 
@@ -156,7 +156,7 @@ pub struct RecvArguments {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
 
-    /// End standard output with a report of one JSON object
+    /// Print the report as one JSON object, and nothing else
     #[arg(long)]
     pub json: bool,
 
@@ -222,14 +222,14 @@ pub struct PlanArguments {
     #[command(flatten)]
     pub what: What,
 
-    /// Print one JSON object
+    /// Print one JSON object, and nothing else
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct DevicesArguments {
-    /// Print one JSON object
+    /// Print one JSON object, and nothing else
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
@@ -268,7 +268,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "SINK", default_value = "auto", verbatim_doc_comment)]
     pub sink: SinkKind,
 
-    /// Print one JSON object, and no table
+    /// Print one JSON object, and nothing else
     #[arg(long)]
     pub json: bool,
 

@@ -9,11 +9,10 @@ mod sweep;
 mod table;
 mod variant;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::plot::Drawing;
 pub use self::sink::SinkKind;
@@ -23,6 +22,7 @@ use self::sink::Sink;
 use self::sweep::Sweep;
 use super::args::BenchArguments;
 use super::exit::Failure;
+use super::standard_error;
 
 /// Measures, and shows what came of it.
 pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
@@ -33,7 +33,7 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
         measurement.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+        say!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
     } else {
         table::print(&report);
     }
@@ -64,11 +64,8 @@ fn measure(arguments: &BenchArguments) -> Result<Report, Failure> {
 
 /// A bar on a terminal, none elsewhere.
 fn bar(samples: u64) -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        // Few draws: each takes time from what is measured.
-        true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
-        false => ProgressDrawTarget::hidden(),
-    };
+    // Few draws: each takes time from what is measured.
+    let target = standard_error::draw_target(true, DRAWS_PER_SECOND);
     let bar = ProgressBar::with_draw_target(Some(samples), target);
     match ProgressStyle::with_template("{bar:40.cyan/blue} {percent:>3}%  {eta} left  {msg}") {
         Ok(style) => bar.with_style(style),

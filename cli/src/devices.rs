@@ -8,7 +8,6 @@ mod process;
 
 use std::env;
 use std::fmt;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use doorbell::backend::interface::Interface;
@@ -22,6 +21,7 @@ use self::obstacle::Obstacle;
 use self::process::Process;
 use super::args::DevicesArguments;
 use super::exit::Failure;
+use super::standard_output;
 
 /// Shows what there is, and what works. That nothing does is no failure.
 pub fn run(arguments: &DevicesArguments) -> Result<ExitCode, Failure> {
@@ -30,8 +30,7 @@ pub fn run(arguments: &DevicesArguments) -> Result<ExitCode, Failure> {
         true => serde_json::to_string(&survey).map_err(|e| Failure::Usage(e.to_string()))? + "\n",
         false => survey.to_string(),
     };
-    // Whoever reads only the beginning has what they want.
-    let _ = io::stdout().write_all(text.as_bytes());
+    standard_output::print(text.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 

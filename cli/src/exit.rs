@@ -83,6 +83,8 @@ impl Failure {
 
 /// Some heaps failed.
 pub const HEAPS_FAILED: u8 = 1;
+/// What was asked for could not be printed.
+pub const OUTPUT_LOST: u8 = 1;
 /// 128 and the number of SIGINT, as shells have it.
 pub const INTERRUPTED: u8 = 130;
 const USAGE: u8 = 2;

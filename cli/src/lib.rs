@@ -1,18 +1,9 @@
 //! The `doorbell` program: arguments to configuration to run, and how that looks on a terminal.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    unreachable_pub,
-    missing_docs,
-    reason = "a program prints, and nobody imports it but its own `main`"
-)]
+#![allow(unreachable_pub, missing_docs, reason = "nobody imports the program but its own `main`")]
 
-/// Prints a line; one that nobody reads any more, as behind `| head`, is no reason to panic.
+/// Prints a line.
 macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write;
-        let _ = writeln!(std::io::stdout(), $($argument)*);
-    }};
+    ($($argument:tt)*) => { $crate::standard_output::line(format_args!($($argument)*)) };
 }
 
 mod args;
@@ -20,6 +11,7 @@ mod bench;
 pub mod config;
 mod devices;
 mod exit;
+mod interruption;
 mod listener;
 mod manual;
 mod monitor;
@@ -34,6 +26,8 @@ mod send;
 mod setup;
 mod signals;
 pub mod source;
+mod standard_error;
+mod standard_output;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -43,11 +37,32 @@ use indicatif::HumanCount;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, Command};
+use self::standard_error::StandardError;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    signals::hold();
+    standard_error::start();
+    let mut code = match Arguments::try_parse() {
+        Ok(arguments) => obey(arguments),
+        Err(error) => {
+            standard_output::explain(&error);
+            ExitCode::from(error.exit_code() as u8)
+        }
+    };
+    if let Some(error) = standard_output::failure() {
+        standard_error::line(format_args!("doorbell: cannot write to standard output: {error}"));
+        code = ExitCode::from(exit::OUTPUT_LOST);
+    }
+    standard_error::settle();
+    code
+}
+
+fn obey(arguments: Arguments) -> ExitCode {
     log(arguments.verbose);
+    if !matches!(arguments.command, Command::Send(_) | Command::Recv(_)) {
+        signals::release();
+    }
     let result = match arguments.command {
         Command::Send(arguments) => send::run(arguments),
         Command::Recv(arguments) => recv::run(&arguments),
@@ -58,7 +73,7 @@ pub fn run() -> ExitCode {
         Command::Man(arguments) => manual::page(&arguments),
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("doorbell: {failure}");
+        standard_error::line(format_args!("doorbell: {failure}"));
         failure.code()
     })
 }
@@ -74,7 +89,7 @@ fn log(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| StandardError)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();

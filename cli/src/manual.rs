@@ -1,6 +1,5 @@
 //! `doorbell completions` and `doorbell man`: what shells and `man` are to know of the program.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory};
@@ -8,12 +7,14 @@ use clap_mangen::Man;
 
 use super::args::{Arguments, CompletionsArguments, ManArguments};
 use super::exit::Failure;
+use super::standard_output;
 
 /// Prints completions for a shell.
 pub fn completions(arguments: &CompletionsArguments) -> Result<ExitCode, Failure> {
     let mut text = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), NAME, &mut text);
-    Ok(print(&text))
+    standard_output::print(&text);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a manual page.
@@ -29,7 +30,8 @@ pub fn page(arguments: &ManArguments) -> Result<ExitCode, Failure> {
     Man::new(command)
         .render(&mut text)
         .map_err(|error| Failure::Usage(format!("cannot write the page: {error}")))?;
-    Ok(print(&text))
+    standard_output::print(&text);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn subcommand(program: &Command, name: &str) -> Result<Command, Failure> {
@@ -37,12 +39,6 @@ fn subcommand(program: &Command, name: &str) -> Result<Command, Failure> {
         let known: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
         Failure::Usage(format!("there is no command `{name}`; there are {}", known.join(", ")))
     })
-}
-
-/// To a reader that may have gone, as `head` does.
-fn print(text: &[u8]) -> ExitCode {
-    let _ = io::stdout().write_all(text);
-    ExitCode::SUCCESS
 }
 
 const NAME: &str = "doorbell";

@@ -13,8 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::source::Live;
 
-/// Bytes as they come; a [`Stop`] ends them, since a signal does not interrupt a read (`SA_RESTART` of
-/// sigaction(2)).
+/// Bytes as they come; a [`Stop`] ends them, since no signal interrupts a read: a thread waits for those.
 pub struct Pipe {
     file: File,
     stop: Stop,

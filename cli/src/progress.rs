@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use super::standard_error;
 
 /// Shows how far a stream is.
 pub struct Progress {
@@ -15,10 +17,7 @@ impl Progress {
     /// A bar over `heaps` heaps, or a counter if their number is not known.
     pub fn new(heaps: Option<u64>, heap_len: u64, quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
-        let target = match shown {
-            true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
-            false => ProgressDrawTarget::hidden(),
-        };
+        let target = standard_error::draw_target(shown, DRAWS_PER_SECOND);
         let bar = ProgressBar::with_draw_target(heaps.map(|heaps| heaps * heap_len), target);
         let template = match heaps {
             Some(_) => {

@@ -26,14 +26,19 @@ pub use self::store::{Store, StoreError};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::signals::interruption;
+use super::standard_error;
 
 /// Receives a stream, and says what came of it.
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     let inlet = Inlet::open(arguments)?;
     let reader = Reader::open(arguments)?;
     let interrupted = interruption()?;
-    if !arguments.quiet {
-        inlet.announce();
+    let announcement = inlet.announcement();
+    match (arguments.quiet, arguments.json) {
+        (true, _) => {}
+        // Who starts this is to know the port, and standard output has one JSON object and nothing else.
+        (false, true) => standard_error::line(format_args!("{announcement}")),
+        (false, false) => say!("{announcement}"),
     }
     let window = Window::new(WindowConfig {
         heaps: arguments.window as usize,
@@ -50,15 +55,15 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     };
     let ending = session.receive(arguments, &interrupted);
     let (report, read) = session.finish(arguments, ending);
-    if !arguments.quiet {
+    if !arguments.quiet && !arguments.json {
         report.print();
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+        say!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
     }
     Ok(match read {
         Err(error) => {
-            eprintln!("doorbell: {error}");
+            standard_error::line(format_args!("doorbell: {error}"));
             ExitCode::from(HEAPS_FAILED)
         }
         Ok(()) if report.ended == Ending::Interrupted => ExitCode::from(INTERRUPTED),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::nic::DeviceCounters;
 use super::plural;
 
-/// What became of a stream, and of what is around it. Serialised, it is the last line of `send --json`.
+/// What became of a stream, and of what is around it. Serialised, it is what `send --json` prints.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// What the library says.

@@ -10,6 +10,7 @@ use indicatif::HumanBytes;
 
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::interruption::Interruption;
 use super::listener::Listener;
 use super::monitor::Monitor;
 use super::nic::Nic;
@@ -17,19 +18,16 @@ use super::plural;
 use super::progress::Progress;
 use super::report::{Cost, Report};
 use super::setup::{LOOPBACK, Setup};
-use super::signals;
 use super::source::{FRAME_NUMBER_ITEM, Filled, Source, SourceError, TIMESTAMP_ITEM};
 
 /// Sends a stream, and says what became of it.
 pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
+    let Interruption { stop, ended, standing } = Interruption::attend()?;
     let config = arguments.what.configuration()?;
     if arguments.print_config {
         say!("{}", config.to_toml().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = signals::stop()?;
-    // What is read as it comes ends with the stream, whyever that ends.
-    let ended = Stop::new().map_err(|error| Failure::Usage(error.to_string()))?;
     let settings = &config.settings;
     let embedded = settings.stream.to.is_empty() && settings.backend.kind.has_receiver();
     let receiver = embedded.then(Listener::bind).transpose()?;
@@ -48,10 +46,12 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     };
     let cost = Cost::now();
     let stream = plan.stopped_by(stop.clone()).tells_end(ended).open()?;
-    if !arguments.quiet {
+    let talks = !arguments.quiet && !arguments.json;
+    if talks {
         say!("{announcement}");
     }
     let progress = Progress::new(heaps, heap_len, arguments.quiet);
+    standing.set(stream.monitor(), heap_len);
     let watch = monitor.watch(stream.monitor());
     let (ended, outcome, loss) = filler.send(stream, &stop, &progress);
     drop(watch);
@@ -67,7 +67,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let mut report = Report { stream, loss, received, ..Report::default() };
     report.cost(&cost);
     report.device = nic.as_ref().zip(before).and_then(|(nic, before)| nic.since(&before));
-    if !arguments.quiet {
+    if talks {
         report.print();
     }
     if arguments.json {

@@ -108,6 +108,8 @@ pub(super) struct Entry {
     disabled: Option<Box<[bool]>>,
     /// To keep to in place of the sender's.
     rate: Option<Rate>,
+    /// Whether no packets follow those of `unposted`: they are given up.
+    is_discarded: bool,
     /// Packets posted and not done.
     outstanding: u32,
     failures: Failures,
@@ -130,6 +132,7 @@ impl Entry {
             unposted: None,
             disabled,
             rate,
+            is_discarded: false,
             outstanding: 0,
         };
         entry.unposted = entry.next_packets(0);
@@ -149,6 +152,9 @@ impl Entry {
 
     /// The first packets to post that are not before packet `from`.
     fn next_packets(&self, from: u32) -> Option<Range<u32>> {
+        if self.is_discarded {
+            return None;
+        }
         let (plan, heaps) = (self.in_flight.region().plan(), self.in_flight.heaps());
         let mut range = plan.next_packets(heaps, from)?;
         let Some(disabled) = &self.disabled else { return Some(range) };
@@ -256,6 +262,20 @@ impl Entry {
                 self.lose(packets, error);
             }
         }
+    }
+
+    /// Gives up what is not posted, but for what goes next if a part of that may be on the wire.
+    pub(super) fn discard_unposted(&mut self, keeps_next: bool, error: &SendError) {
+        let next = self.unposted.clone().filter(|_| keeps_next);
+        let next = next.map(|it| it.start..it.start + self.least(&it));
+        if let Some(next) = &next {
+            self.skip(next.len() as u32);
+        }
+        while let Some(packets) = self.unposted.clone() {
+            self.skip(packets.len() as u32);
+            self.lose(packets, error);
+        }
+        (self.unposted, self.rate, self.is_discarded) = (next, None, true);
     }
 
     fn lose(&mut self, packets: Range<u32>, error: &SendError) {

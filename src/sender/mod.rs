@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod completion;
+mod discard;
 mod error;
 mod failures;
 mod flush;

@@ -21,11 +21,12 @@ use nix::unistd::Pid;
 
 use super::completion::{Completion, Reason, Rejected};
 use super::poster::{Command, Poster, Recurring, SPIN};
-use super::stop::Stop;
+use super::stop::{Stop, Wish};
 use super::wakeup::WakeUp;
 use super::{Batch, Sender};
 use crate::backend::SendError;
 use crate::pacer::Rate;
+use crate::region::Slot;
 
 /// A sender on a thread of its own. A batch is handed over once, and comes back once.
 ///
@@ -81,6 +82,8 @@ pub(crate) struct PipelineOptions {
     pub(crate) observer: Option<Observer>,
     /// What ends it.
     pub(crate) stop: Stop,
+    /// Where the batch lies that goes even if all others are given up.
+    pub(crate) last: Option<Slot>,
 }
 
 /// Sees what came of a batch.
@@ -104,6 +107,10 @@ impl Shared {
 
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        self.stop.wish()
     }
 
     /// Ends the waits of both sides.
@@ -146,12 +153,15 @@ impl Pipeline {
     ///
     /// If the thread cannot be started, or there is no such core.
     pub fn start(sender: Sender, batches: usize, core: Option<usize>) -> io::Result<Self> {
-        let (drain, observer, stop) = (DRAIN, None, Stop::new()?);
-        Self::start_with(sender, PipelineOptions { batches, cpu: core, drain, observer, stop })
+        let (drain, observer, stop, last) = (DRAIN, None, Stop::new()?, None);
+        Self::start_with(
+            sender,
+            PipelineOptions { batches, cpu: core, drain, observer, stop, last },
+        )
     }
 
     pub(crate) fn start_with(sender: Sender, options: PipelineOptions) -> io::Result<Self> {
-        let PipelineOptions { batches, cpu, drain, observer, stop } = options;
+        let PipelineOptions { batches, cpu, drain, observer, stop, last } = options;
         let batches = batches.max(1);
         let (commands, incoming) = sync_channel(batches);
         // Room for each result, so that the thread never waits for whoever fills.
@@ -174,6 +184,7 @@ impl Pipeline {
             tags: Vec::with_capacity(batches),
             drain,
             observer,
+            last,
         };
         let ending = Ending(shared.clone());
         let thread = thread::Builder::new().name("doorbell sender".into()).spawn(move || {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::completion::{Completion, Rejected};
+use super::completion::{Completion, Reason, Rejected};
 use super::pipeline::{Job, Observer, Shared};
+use super::stop::Wish;
 use super::{Batch, Sender};
 use crate::region::Slot;
 
@@ -46,6 +47,8 @@ pub(super) struct Poster {
     /// How long nothing may go, once it is to end.
     pub(super) drain: Duration,
     pub(super) observer: Option<Observer>,
+    /// Where the batch lies that goes even if all others are given up.
+    pub(super) last: Option<Slot>,
 }
 
 impl Poster {
@@ -54,7 +57,11 @@ impl Poster {
         let mut progress = (Instant::now(), 0);
         loop {
             is_open &= self.take_commands();
-            let is_stopped = self.shared.is_stopped();
+            let wish = self.shared.wish();
+            let is_stopped = wish >= Wish::Stop;
+            if wish == Wish::Abort {
+                self.discard();
+            }
             self.submit_what_is_due(is_open, is_stopped);
             if let Some(completion) = self.done() {
                 self.give_back(Ok(completion));
@@ -64,19 +71,20 @@ impl Poster {
             if !is_open && self.queue.is_empty() && in_flight == 0 {
                 return self.sender;
             }
+            let drain = if wish == Wish::Abort { IMPATIENT_DRAIN } else { self.drain };
             let posted = self.sender.posted();
             // A receiver that is slow loses nothing, unless the user has had enough of it.
             let is_patient = self.sender.caps().flow_control;
             let is_ending = is_stopped || self.shared.is_abandoned() || (!is_open && !is_patient);
             if !is_ending || in_flight == 0 || posted != progress.1 {
                 progress = (Instant::now(), posted);
-            } else if progress.0.elapsed() >= self.drain {
+            } else if progress.0.elapsed() >= drain {
                 tracing::error!("nothing goes any more: what is in flight is given up");
                 self.sender.give_up();
                 continue;
             }
-            let drained = (is_ending && in_flight > 0).then(|| progress.0 + self.drain);
-            self.rest(is_open, is_stopped, drained);
+            let drained = (is_ending && in_flight > 0).then(|| progress.0 + drain);
+            self.rest(is_open, wish, drained);
         }
     }
 
@@ -116,6 +124,21 @@ impl Poster {
                 self.give_back(Err(rejected));
             }
         }
+    }
+
+    /// Gives up what is not on the wire.
+    fn discard(&mut self) {
+        for _ in 0..self.queue.len() {
+            let Some(job) = self.queue.pop_front() else { return };
+            if Some(job.batch.slot()) == self.last {
+                self.queue.push_back(job);
+                continue;
+            }
+            let Job { batch, heaps, tag, .. } = job;
+            let (batch, reason) = (Box::new(batch), Reason::Ended);
+            self.give_back(Err(Rejected { batch, heaps, reason, tag }));
+        }
+        self.sender.discard_unposted(self.last);
     }
 
     /// When the next job is due, if there is one: at once if that is `None`, as all are once it is stopped.
@@ -187,7 +210,7 @@ impl Poster {
 
     /// Waits for whatever comes first: a command, the end, something of the backend's, the time that a job, a
     /// recurring batch or a burst is due.
-    fn rest(&mut self, is_open: bool, was_stopped: bool, drained: Option<Instant>) {
+    fn rest(&mut self, is_open: bool, wish: Wish, drained: Option<Instant>) {
         if self.sender.in_flight() == 0 && is_open {
             // A thread that sleeps has to be woken, and that costs the other one, which has work to do, a
             // system call and an interrupt for each batch.
@@ -200,7 +223,7 @@ impl Poster {
                 }
             }
         }
-        let job = self.next_job(was_stopped).flatten();
+        let job = self.next_job(wish >= Wish::Stop).flatten();
         let repeated = self.recurring.iter().filter(|it| it.batch.is_some()).map(|it| it.due).min();
         let deadline = [job, repeated, drained].into_iter().flatten().min();
         let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -212,7 +235,7 @@ impl Poster {
                 let is_news = match &found {
                     Ok(_) => true,
                     Err(TryRecvError::Disconnected) => is_open,
-                    Err(TryRecvError::Empty) => shared.is_stopped() != was_stopped,
+                    Err(TryRecvError::Empty) => shared.wish() != wish,
                 };
                 command = found.ok();
                 is_news
@@ -225,5 +248,7 @@ impl Poster {
     }
 }
 
+/// As `drain`, of those who cannot wait.
+const IMPATIENT_DRAIN: Duration = Duration::from_secs(2);
 /// What 512 KiB take at 5 GB/s.
 pub(super) const SPIN: Duration = Duration::from_micros(100);

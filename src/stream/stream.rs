@@ -158,6 +158,7 @@ impl Stream {
                 }
             })),
             stop: stop.clone(),
+            last: stop_heap.as_ref().map(Batch::slot),
         };
         let no_cpu = |cpu: u32, error: std::io::Error| {
             let hint = format!("{error}; nproc(1) says how many CPUs there are, from 0 on");
@@ -395,7 +396,9 @@ impl Stream {
         let elapsed = Instant::now().saturating_duration_since(self.begin);
         let reason = match closed {
             Ok((mut sender, _)) => {
-                self.await_acknowledgement(&mut sender);
+                if !self.stop.is_aborted() {
+                    self.await_acknowledgement(&mut sender);
+                }
                 self.ledger.observe(&sender);
                 self.report.jitter = Jitter::of(sender.jitter());
                 // What was given up is counted, and no failure of the backend's.

@@ -31,8 +31,10 @@ class Recv:
             stderr=subprocess.PIPE,
             text=True,
         )
-        line = self._process.stdout.readline()
-        assert line.startswith("listening at"), line + self._process.stderr.read()
+        said = []
+        while not (said and said[-1].startswith("listening at")):
+            said.append(self._process.stderr.readline())
+            assert said[-1], "".join(said)
 
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
@@ -46,7 +48,7 @@ class Recv:
             raise
         assert self._process.returncode == code, out + err
         assert "panicked" not in err
-        return json.loads(out.splitlines()[-1])
+        return json.loads(out)
 
     def close(self) -> None:
         self._process.kill()

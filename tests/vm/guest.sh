@@ -72,7 +72,7 @@ listen() {
     timeout 60 doorbell recv --backend verbs --qp ud --json "$@" >$out/recv.json 2>$out/recv.err &
     receiver=$!
     n=0
-    until queue=$(sed -n 's/^listening at \([^ ]*\) of .*/\1/p' $out/recv.json) && [ -n "$queue" ]; do
+    until queue=$(sed -n 's/^listening at \([^ ]*\) of .*/\1/p' $out/recv.err) && [ -n "$queue" ]; do
         n=$((n + 1))
         [ $n -le 100 ] && kill -0 $receiver || { echo "no receiver"; return 1; }
         sleep 0.1

@@ -7,30 +7,31 @@ use super::report::{Report, Row, binary};
 /// Prints a sweep: a table for each packet limit, a group of rows for each heap size.
 pub fn print(report: &Report) {
     let styled = std::io::stdout().is_terminal();
-    println!("into      {} ({})", report.sink.description, report.sink.address);
-    println!(
+    say!("into      {} ({})", report.sink.description, report.sink.address);
+    say!(
         "measured  {} x {} s each, all ways in turn; medians, and from the least to the most",
-        report.repeat, report.seconds
+        report.repeat,
+        report.seconds
     );
     for left_out in &report.left_out {
-        println!("left out  {left_out}");
+        say!("left out  {left_out}");
     }
     for rows in report.rows.chunk_by(|a, b| a.packet_limit == b.packet_limit) {
-        println!("\npackets of up to {} bytes of SPEAD", rows[0].packet_limit);
+        say!("\npackets of up to {} bytes of SPEAD", rows[0].packet_limit);
         let header = line(&[
             "heap", "way", "GB/s", "spread", "ceiling", "of it", "Mpkt/s", "CPU s/GB", "calls",
             "pkt/msg",
         ]);
-        println!("{}", style(&header, DIM, styled));
+        say!("{}", style(&header, DIM, styled));
         for group in rows.chunk_by(|a, b| a.heap_bytes == b.heap_bytes) {
             print_group(group, styled);
         }
     }
-    println!("\n{FOOTER}");
+    say!("\n{FOOTER}");
     let share = report.core_share();
     // A socket into a private sink never waits; one on a real link does when that is full.
     if report.sink.kind != "host" && share < BUSY {
-        println!(
+        say!(
             "busy      the sending thread had a core for {:.0}% of the time: other programs, or the \
              hypervisor,\n          make these figures low",
             100.0 * share
@@ -56,7 +57,7 @@ fn print_group(rows: &[Row], styled: bool) {
             &format!("{:.1}", row.packets_per_message),
         ]);
         let bold = styled && rows.len() > 1 && row.gb_per_s.median == best;
-        println!("{}", style(&line, BOLD, bold));
+        say!("{}", style(&line, BOLD, bold));
     }
 }
 

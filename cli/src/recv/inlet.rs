@@ -70,8 +70,8 @@ impl Inlet {
         }
     }
 
-    /// Says where a sender finds this.
-    pub fn announce(&self) {
+    /// Where a sender finds this.
+    pub fn announcement(&self) -> String {
         let names = self.names();
         let at = match names.as_slice() {
             [first, .., last] if names.len() > SHOWN => {
@@ -87,7 +87,7 @@ impl Inlet {
             Self::Sockets(_) => String::new(),
             Self::Queue(queue) => format!(" of {}", queue.device()),
         };
-        println!("listening at {at}{device}, with a buffer of {}", HumanBytes(buffer as u64));
+        format!("listening at {at}{device}, with a buffer of {}", HumanBytes(buffer as u64))
     }
 
     /// Packets that were dropped for lack of room, as far as it is known: a queue does not tell.

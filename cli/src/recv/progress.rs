@@ -1,9 +1,9 @@
 //! The progress bar: on a terminal, none elsewhere.
 
-use std::io::IsTerminal;
-
 use doorbell::receive::Window;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use crate::standard_error;
 
 /// Shows how far a stream has come.
 pub struct Progress {
@@ -13,10 +13,7 @@ pub struct Progress {
 impl Progress {
     /// A bar over `heaps` heaps, or a counter if their number is not known.
     pub fn new(heaps: Option<u64>, quiet: bool) -> Self {
-        let target = match !quiet && std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
-            false => ProgressDrawTarget::hidden(),
-        };
+        let target = standard_error::draw_target(!quiet, DRAWS_PER_SECOND);
         let bar = ProgressBar::with_draw_target(heaps, target);
         let template = match heaps {
             Some(_) => "{bar:40.cyan/blue} {human_pos:>8} heaps {per_sec:>10}  {msg}  {eta} left",

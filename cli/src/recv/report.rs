@@ -6,7 +6,7 @@ use doorbell::receive::{SubstreamTally, Tally};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
-/// What came of a stream. Serialised, it is the last line of `recv --json`.
+/// What came of a stream. Serialised, it is what `recv --json` prints.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Why receiving ended.
@@ -151,9 +151,9 @@ impl Report {
     /// Says it in words.
     pub fn print(&self) {
         if self.packets == 0 {
-            println!("received  nothing; {}", self.reason());
+            say!("received  nothing; {}", self.reason());
         } else {
-            println!(
+            say!(
                 "received  {}, {} in {:.3} s: {:.2} Gb/s of payload; {}",
                 plural(self.heaps, "heap"),
                 HumanBytes(self.payload_bytes),
@@ -166,28 +166,28 @@ impl Report {
         self.print_loss();
         if let Some(written) = &self.reading.written {
             match (&written.descr, &written.shape) {
-                (Some(descr), Some(shape)) => println!(
+                (Some(descr), Some(shape)) => say!(
                     "written   {} of {descr} {shape:?} to {}",
                     plural(written.frames, "frame"),
                     written.path
                 ),
-                _ => println!("written   nothing to {}: no frame came", written.path),
+                _ => say!("written   nothing to {}: no frame came", written.path),
             }
         }
         if let Some(path) = &self.reading.preview {
-            println!("painted   the last frame: {path}");
+            say!("painted   the last frame: {path}");
         }
         if self.reading.unscaled {
-            println!("unscaled  samples are as they came: the stream has no item `scale`");
+            say!("unscaled  samples are as they came: the stream has no item `scale`");
         }
         if let Some(why) = &self.reading.first_unreadable {
-            println!("unread    {}: {why}", plural(self.reading.unreadable, "frame"));
+            say!("unread    {}: {why}", plural(self.reading.unreadable, "frame"));
         }
         if self.reading.mismatched > 0 {
-            println!("wrong     {} with other bytes", plural(self.reading.mismatched, "heap"));
+            say!("wrong     {} with other bytes", plural(self.reading.mismatched, "heap"));
         }
         if self.is_success() {
-            println!(
+            say!(
                 "          every heap whole{}",
                 if self.reading.verified { ", every byte as it should be" } else { "" }
             );
@@ -219,13 +219,13 @@ impl Report {
                 printable(&item.item_type),
                 printable(&item.description)
             );
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
     }
 
     fn print_loss(&self) {
         if !self.is_whole() {
-            println!(
+            say!(
                 "lost      {} incomplete, {} missing as far as cnts tell",
                 plural(self.incomplete, "heap"),
                 HumanCount(self.missing)
@@ -234,7 +234,7 @@ impl Report {
         if self.substreams.len() > 1 {
             for substream in &self.substreams {
                 let SubstreamTally { heaps, incomplete, missing, stopped, .. } = substream.tally;
-                println!(
+                say!(
                     "          {}: {}, {incomplete} incomplete, {missing} missing{}",
                     substream.from,
                     plural(heaps, "heap"),
@@ -243,17 +243,17 @@ impl Report {
             }
         }
         if self.dropped > 0 {
-            println!(
+            say!(
                 "dropped   {} by the kernel, for lack of room: enlarge --buffer (and \
                  net.core.rmem_max), or send slower",
                 plural(self.dropped, "packet")
             );
         }
         if self.not_spead > 0 {
-            println!("strange   {} that are not SPEAD", plural(self.not_spead, "datagram"));
+            say!("strange   {} that are not SPEAD", plural(self.not_spead, "datagram"));
         }
         if self.ignored > 0 {
-            println!(
+            say!(
                 "ignored   {}: duplicates, latecomers, or of heaps beyond --max-heap",
                 plural(self.ignored, "packet")
             );

@@ -461,4 +461,4 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Nobody tells when memory of a connection that is gone is no longer read.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Until a peer that acknowledges nothing keeps memory no longer.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);
