@@ -67,7 +67,7 @@ fn bar(samples: u64) -> ProgressBar {
     // Few draws: each takes time from what is measured.
     let target = standard_error::draw_target(true, DRAWS_PER_SECOND);
     let bar = ProgressBar::with_draw_target(Some(samples), target);
-    match ProgressStyle::with_template("{bar:40.cyan/blue} {percent:>3}%  {eta} left  {msg}") {
+    match ProgressStyle::with_template("{bar:12.cyan/blue} {percent:>3}%  {eta} left  {wide_msg}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

@@ -20,6 +20,7 @@ mod open_source;
 mod pipe;
 mod plan;
 mod progress;
+mod quantity;
 pub mod recv;
 mod report;
 mod send;
@@ -37,7 +38,6 @@ use indicatif::HumanCount;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, Command};
-use self::standard_error::StandardError;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
@@ -89,7 +89,7 @@ fn log(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| StandardError)
+        .with_writer(|| standard_error::Log)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();

@@ -50,10 +50,10 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     if talks {
         say!("{announcement}");
     }
-    let progress = Progress::new(heaps, heap_len, arguments.quiet);
+    let mut progress = Progress::new(heaps, heap_len, arguments.quiet, stream.monitor());
     standing.set(stream.monitor(), heap_len);
     let watch = monitor.watch(stream.monitor());
-    let (ended, outcome, loss) = filler.send(stream, &stop, &progress);
+    let (ended, outcome, loss) = filler.send(stream, &stop);
     drop(watch);
     let (stream, broken) = match ended {
         Ok(report) => (report, false),
@@ -144,9 +144,8 @@ impl Filler {
         mut self,
         mut stream: Stream,
         stop: &Stop,
-        progress: &Progress,
     ) -> (Ended, Result<(), SourceError>, Option<doorbell::pack::Loss>) {
-        let outcome = self.send_heaps(&mut stream, progress);
+        let outcome = self.send_heaps(&mut stream);
         let is_ended = stream.is_ended();
         let ended = stream.close();
         let missing = match &ended {
@@ -162,17 +161,16 @@ impl Filler {
         (ended, outcome, self.source.loss())
     }
 
-    fn send_heaps(&mut self, stream: &mut Stream, progress: &Progress) -> Result<(), SourceError> {
+    fn send_heaps(&mut self, stream: &mut Stream) -> Result<(), SourceError> {
         while let Some(mut batch) = stream.idle() {
             let (first, wanted) = (stream.submitted(), stream.room());
             let (filled, goes_on) = self.fill_batch(&mut batch, first, wanted)?;
             self.check(first, filled.into())?;
-            if filled > 0 {
-                if let Err(rejected) = stream.submit(batch, filled) {
-                    tracing::error!(%rejected, "heaps were not sent");
-                    break;
-                }
-                progress.sent(stream.submitted());
+            if filled > 0
+                && let Err(rejected) = stream.submit(batch, filled)
+            {
+                tracing::error!(%rejected, "heaps were not sent");
+                break;
             }
             if !goes_on {
                 return match stream.submitted() {

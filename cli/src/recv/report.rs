@@ -6,6 +6,8 @@ use doorbell::receive::{SubstreamTally, Tally};
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
+use crate::quantity;
+
 /// What came of a stream. Serialised, it is what `recv --json` prints.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -150,15 +152,16 @@ impl Report {
 
     /// Says it in words.
     pub fn print(&self) {
+        let rate = quantity::rate_over(self.payload_bytes, self.seconds);
         if self.packets == 0 {
             say!("received  nothing; {}", self.reason());
         } else {
             say!(
-                "received  {}, {} in {:.3} s: {:.2} Gb/s of payload; {}",
+                "received  {}, {} in {}{}; {}",
                 plural(self.heaps, "heap"),
                 HumanBytes(self.payload_bytes),
-                self.seconds,
-                self.payload_gbit_per_s,
+                quantity::time(self.seconds),
+                rate.map_or_else(String::new, |rate| format!(": {rate} of payload")),
                 self.reason()
             );
         }
