@@ -88,6 +88,7 @@
 
 pub mod backend;
 pub mod histogram;
+pub mod output;
 pub mod pacer;
 pub mod pack;
 mod page;

@@ -5,18 +5,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each floor may use, besides itself.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("wire", &[]),
     ("page", &[]),
     ("histogram", &[]),
+    ("output", &[]),
     ("pacer", &[]),
     ("plan", &["wire"]),
     ("region", &["plan", "wire", "page"]),
     ("pack", &["region", "wire"]),
-    ("backend", &["region", "plan", "wire", "pacer", "page"]),
+    ("backend", &["region", "plan", "wire", "pacer", "page", "output"]),
     ("sender", &["backend", "region", "plan", "wire", "pacer", "histogram"]),
     ("settings", &["sender", "backend", "plan", "wire", "pacer"]),
-    ("stream", &["settings", "sender", "backend", "region", "plan", "wire", "pacer", "histogram"]),
+    (
+        "stream",
+        &[
+            "settings",
+            "sender",
+            "backend",
+            "region",
+            "plan",
+            "wire",
+            "pacer",
+            "histogram",
+            "output",
+        ],
+    ),
     // Sockets and queues to receive from are the backends'.
     ("receive", &["backend", "wire", "page"]),
 ];

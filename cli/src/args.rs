@@ -12,7 +12,7 @@ use clap::{
 use clap_complete::Shell;
 use doorbell::settings::{Endpoint, Interface, InvalidValue, QueuePairKind, Size, number};
 
-use super::bench::{Drawing, SinkKind};
+use super::bench::SinkKind;
 use super::config::{Config, ConfigError, Options, flags};
 use super::exit::Failure;
 
@@ -119,7 +119,8 @@ pub struct RecvArguments {
     #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
     pub verify: Verify,
 
-    /// Stack the frames of one item, heap by heap, in one numpy file [default: none]
+    /// Stack the frames of one item, heap by heap, in one numpy file; a pipe, or - for standard output, gets
+    /// one after the other, each as a file of its own [default: none]
     #[arg(long, value_name = "OUT.npy", conflicts_with = "write_dir")]
     pub write: Option<PathBuf>,
 
@@ -138,6 +139,10 @@ pub struct RecvArguments {
     /// Show the last frame as a picture of 8 bits, HDR through a tone curve [default: none]
     #[arg(long, value_name = "OUT.png")]
     pub preview: Option<PathBuf>,
+
+    /// Replace files that exist, which are otherwise kept
+    #[arg(long)]
+    pub force: bool,
 
     /// Heaps that are put together at once: how far packets may be out of order
     #[arg(long, value_name = "HEAPS", default_value = "64",
@@ -210,6 +215,15 @@ impl FromStr for Verify {
     }
 }
 
+fn drawing(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let svg = path.with_extension("svg");
+    match path == svg {
+        true => Ok(path),
+        false => Err(format!("it is drawn as SVG, which browsers show: write {}", svg.display())),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
     seconds
@@ -273,8 +287,12 @@ pub struct BenchArguments {
     pub json: bool,
 
     /// Draw the throughput into this file [default: none]
-    #[arg(long, value_name = "FILE.svg")]
-    pub plot: Option<Drawing>,
+    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
+    pub plot: Option<PathBuf>,
+
+    /// Replace that file if it exists, which is otherwise kept
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Backends that can be measured.

@@ -14,7 +14,6 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-pub use self::plot::Drawing;
 pub use self::sink::SinkKind;
 
 use self::report::Report;
@@ -22,10 +21,16 @@ use self::sink::Sink;
 use self::sweep::Sweep;
 use super::args::BenchArguments;
 use super::exit::Failure;
+use super::output::output;
 use super::standard_error;
 
 /// Measures, and shows what came of it.
 pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
+    let plot = arguments.plot.as_ref();
+    let plot = plot
+        .map(|path| output("--plot", path, "svg", arguments.force))
+        .transpose()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     // The thread may move to a network of its own, which the rest of the program does not see and
     // which ends with it.
     let report = thread::scope(|scope| {
@@ -37,8 +42,10 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
     } else {
         table::print(&report);
     }
-    if let Some(drawing) = &arguments.plot {
-        drawing.draw(&report).map_err(Failure::Usage)?;
+    if let Some(plot) = &plot {
+        plot::draw(&report, plot).map_err(|error| {
+            Failure::Usage(format!("cannot draw {}: {error}", plot.path().display()))
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }

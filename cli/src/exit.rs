@@ -11,6 +11,7 @@ use doorbell::settings::SettingsError;
 use doorbell::stream::StreamError;
 use thiserror::Error;
 
+use super::output::Unwritable;
 use super::recv::StoreError;
 
 /// Why the program ends before it has sent the stream.
@@ -37,6 +38,9 @@ pub enum Failure {
     /// What was received cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file that is to be written cannot be.
+    #[error(transparent)]
+    Output(#[from] Unwritable),
     /// Figures cannot be served.
     #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
     Metrics {
@@ -70,11 +74,13 @@ impl Failure {
             | Self::Usage(_)
             | Self::Config(_)
             | Self::Source(_)
+            | Self::Output(Unwritable::Exists { .. } | Unwritable::Suffix { .. })
             | Self::Metrics { .. } => USAGE,
             Self::Stream(_)
             | Self::Open(_)
             | Self::Receive(_)
             | Self::Store(_)
+            | Self::Output(_)
             | Self::Send(_)
             | Self::Allocate(_) => BACKEND,
         })

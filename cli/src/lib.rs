@@ -12,11 +12,13 @@ pub mod config;
 mod devices;
 mod exit;
 mod interruption;
+mod json;
 mod listener;
 mod manual;
 mod monitor;
 mod nic;
 mod open_source;
+mod output;
 mod pipe;
 mod plan;
 mod progress;
@@ -41,6 +43,7 @@ use self::args::{Arguments, Command};
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
+    output::outlive_file_limit();
     signals::hold();
     standard_error::start();
     let mut code = match Arguments::try_parse() {

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, HeapContent, SourceKind};
+use crate::config::{Config, HeapContent, SettingsError, SourceKind, keys};
 use crate::source::{Files, Packed, Pattern, Random, Reader, Source, SourceError, SourceItem};
+use doorbell::output::Output;
 use doorbell::sender::Stop;
 use doorbell::settings::ShareKind;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -47,6 +48,7 @@ pub fn open(config: &Config, stop: &Stop) -> Result<Box<dyn Source>, Failure> {
                         path.display()
                     )));
                 }
+                keep_from_capture(config, std::slice::from_ref(path))?;
                 let pipe = Pipe::open(path, stop).map_err(|error| {
                     Failure::Usage(format!("cannot open {}: {error}", path.display()))
                 })?;
@@ -57,12 +59,26 @@ pub fn open(config: &Config, stop: &Stop) -> Result<Box<dyn Source>, Failure> {
             ),
         },
         SourceKind::Stdin => {
+            keep_from_capture(config, &["/dev/stdin".into()])?;
             let stdin = Pipe::stdin(stop)
                 .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
             Box::new(Reader::new(stdin, items(SourceItem::samples))?)
         }
     };
     pack(config, source)
+}
+
+/// Whether a capture would write over what it is made from.
+fn keep_from_capture(config: &Config, paths: &[PathBuf]) -> Result<(), Failure> {
+    let Some(capture) = &config.settings.backend.pcap else { return Ok(()) };
+    let Ok(output) = Output::new(Path::new(capture), true) else { return Ok(()) };
+    for path in paths {
+        if fs::metadata(path).is_ok_and(|source| output.is(&source)) {
+            let hint = format!("it is the source, {}, as well: name another file", path.display());
+            return Err(SettingsError::unusable(keys::PCAP, capture, hint).into());
+        }
+    }
+    Ok(())
 }
 
 /// Whether a path is of something that is read as it comes: a FIFO, a device.
@@ -76,6 +92,7 @@ fn is_stream(path: &Path) -> bool {
 /// Those of the files that are this sender's.
 fn own_files(config: &Config, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let files = files(paths)?;
+    keep_from_capture(config, &files)?;
     let Some(rank) = config.settings.senders.share_of(ShareKind::Files) else { return Ok(files) };
     let (index, size) = (rank.index() as usize, rank.size() as usize);
     if files.len() < size {

@@ -2,16 +2,18 @@
 
 mod frames;
 mod inlet;
+mod npy;
 mod picture;
 mod progress;
 mod reader;
 mod report;
+mod stack;
 mod store;
 mod verification;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use self::report::{Ending, Report};
 pub use self::store::{Store, StoreError};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
+use super::json;
 use super::signals::interruption;
 use super::standard_error;
 
@@ -59,7 +62,7 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
         report.print();
     }
     if arguments.json {
-        say!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
+        say!("{}", json::line(&report)?);
     }
     Ok(match read {
         Err(error) => {
@@ -186,13 +189,22 @@ impl Desk {
         let (heaps, inbox) = channel::<Heap>();
         let (outbox, back) = channel();
         let thread = thread::spawn(move || {
-            for heap in inbox {
-                let read = reader.read(&heap);
-                if read.is_err() || outbox.send(heap).is_err() {
+            loop {
+                // Files are kept up to date while nothing comes, too.
+                let read = match inbox.recv_timeout(reader.patience().unwrap_or(Duration::MAX)) {
+                    Ok(heap) => {
+                        let read = reader.read(&heap);
+                        // Who does not take it back ends, too.
+                        let _ = outbox.send(heap);
+                        read
+                    }
+                    Err(RecvTimeoutError::Timeout) => reader.rest(),
+                    Err(RecvTimeoutError::Disconnected) => return (reader, Ok(())),
+                };
+                if read.is_err() {
                     return (reader, read);
                 }
             }
-            (reader, Ok(()))
         });
         Self { heaps, back, thread }
     }

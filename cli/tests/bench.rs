@@ -69,8 +69,9 @@ fn rates_agree_with_each_other() {
 
 #[test]
 fn the_plot_is_a_picture_with_a_line_for_each_way() {
-    let file = tempfile::Builder::new().suffix(".svg").tempfile().unwrap();
-    let path = file.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plot.svg");
+    let path = path.to_str().unwrap();
     doorbell(&["--sizes", "1KiB,8KiB", "--backends", "udp", "--plot", path]).success();
     let svg = std::fs::read_to_string(path).unwrap();
     let start = svg.find("<svg").unwrap();
@@ -79,6 +80,13 @@ fn the_plot_is_a_picture_with_a_line_for_each_way() {
         assert!(svg.contains(text), "{text}");
     }
     doorbell(&["--sizes", "1KiB", "--plot", "/nonexistent/a.svg"]).code(2);
+    // What is there is kept, and what is no picture is not begun.
+    std::fs::write(path, "mine").unwrap();
+    doorbell(&["--sizes", "1KiB", "--plot", path]).code(2);
+    doorbell(&["--sizes", "1KiB", "--plot", "plot.png"]).code(2);
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
+    doorbell(&["--sizes", "1KiB", "--backends", "udp", "--plot", path, "--force"]).success();
+    assert!(std::fs::read_to_string(path).unwrap().contains("<svg"));
 }
 
 /// Each tag that is opened is closed, in order.

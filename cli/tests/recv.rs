@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use assert_cmd::cargo::cargo_bin;
+use doorbell::output::Output;
 use doorbell::receive::{Content, Frame, ItemType};
 use doorbell::wire::{Descriptor, Field, NumpyHeader};
 use doorbell_cli::recv::{Picture, Store};
@@ -224,33 +225,35 @@ fn a_picture_is_a_png_file() {
     let path = directory.path().join("a.png");
     let frame =
         Frame { descr: "'|u1'".into(), shape: vec![1, 2, 3], bytes: vec![1, 2, 3, 4, 5, 6] };
-    Picture::of(&frame).unwrap().save(&path).unwrap();
+    Picture::of(&frame).unwrap().save(&Output::new(&path, false).unwrap()).unwrap();
     let file = std::io::BufReader::new(std::fs::File::open(&path).unwrap());
     let mut reader = png::Decoder::new(file).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     assert_eq!((info.width, info.height, &pixels[..6]), (2, 1, &[1, 2, 3, 4, 5, 6][..]));
-    let nowhere = Picture::of(&frame).unwrap().save(Path::new("/no/such/a.png"));
-    assert!(nowhere.unwrap_err().to_string().contains("/no/such/a.png"));
+    let full = Output::new(Path::new("/dev/full"), false).unwrap();
+    let error = Picture::of(&frame).unwrap().save(&full).unwrap_err().to_string();
+    assert!(error.contains("/dev/full") && error.contains("No space left"), "{error}");
 }
 
 #[test]
 fn frames_of_another_shape_do_not_go_into_one_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.npy");
-    let mut store = Store::stack(&path).unwrap();
+    let mut store = Store::stack(&path, false).unwrap();
     assert!(store.add(1, &floats(&[2], &[1.0, 2.0])).unwrap());
     assert!(!store.add(2, &floats(&[1, 2], &[1.0, 2.0])).unwrap());
     assert!(store.add(3, &floats(&[2], &[3.0, 4.0])).unwrap());
-    store.finish().unwrap();
+    store.update().unwrap();
+    assert_eq!(store.frames(), 2);
     let file = std::fs::read(&path).unwrap();
     let (head, elements) = file.split_at(file.len() - 16);
     assert_eq!(head.len() % 64, 0);
     let head = String::from_utf8_lossy(head);
     assert!(head.contains("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}"), "{head}");
     assert_eq!(elements, floats(&[4], &[1.0, 2.0, 3.0, 4.0]).bytes);
-    // Nothing came: no file is left that says so wrongly.
-    let mut store = Store::stack(&path).unwrap();
-    store.finish().unwrap();
-    assert!(!path.exists());
+    // Nothing came: what was there before stays.
+    Store::stack(&path, true).unwrap().update().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), file);
+    assert!(Store::stack(&path, false).unwrap_err().to_string().contains("--force"));
 }

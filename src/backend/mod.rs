@@ -3,6 +3,7 @@
 //! A backend is chosen at run time, so the trait is object-safe: a call through it costs under a
 //! nanosecond, and there is one for each batch. What is done for each packet is inside `post`.
 
+mod error;
 pub mod fault;
 pub mod interface;
 pub mod neighbour;
@@ -14,17 +15,14 @@ pub mod udp;
 pub mod verbs;
 pub mod wait;
 
-use std::error;
-use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use thiserror::Error;
-
+pub use self::error::{OpenError, SendError};
 use self::wait::Wait;
 use crate::pacer::Rate;
-use crate::region::{Arrangement, Batch, InFlight, Memory, Placement, Region, Slot, Truncated};
+use crate::region::{Arrangement, Batch, InFlight, Memory, Placement, Region, Slot};
 use crate::wire::{EtherType, FrameHeader, ip_udp_header_len, max_payload_len};
 
 /// A way onto the wire.
@@ -230,65 +228,6 @@ pub struct Counters {
     pub unacknowledged: u64,
 }
 
-/// Why a packet did not go out.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The packet is larger than what the route carries.
-    #[error("a packet of {bytes} bytes exceeds the MTU of the route{}: send smaller packets, or say what MTU there is", mtu.map_or(String::new(), |mtu| format!(", {mtu} bytes with IP and UDP headers")))]
-    TooLarge {
-        /// Bytes of UDP payload.
-        bytes: usize,
-        /// The MTU, if known.
-        mtu: Option<u32>,
-    },
-    /// The kernel refused.
-    #[error("{call}: {}", io::Error::from_raw_os_error(*errno))]
-    Os {
-        /// Which call.
-        call: &'static str,
-        /// errno(3).
-        errno: i32,
-    },
-    /// What else a backend has to say.
-    #[error("{reason}")]
-    Backend {
-        /// Its name, as in [`Caps::name`].
-        backend: &'static str,
-        /// In its own words.
-        reason: Arc<str>,
-    },
-    /// The file that the payload lies in has shrunk.
-    #[error(transparent)]
-    Truncated(#[from] Truncated),
-    /// The batch belongs to a region that the backend was never given.
-    #[error("the batch is of a region that is not registered here")]
-    Unregistered,
-    /// A fault that was asked for: see [`fault`].
-    #[error("injected fault")]
-    Injected,
-    /// The heap's substream was off: see [`Substreams`](crate::sender::Substreams).
-    #[error("its substream is disabled")]
-    Disabled,
-    /// The sender was closed before the packet was done.
-    #[error("the sender was closed first")]
-    Closed,
-}
-
-impl SendError {
-    /// An error of a backend's, in its own words.
-    ///
-    /// ```
-    /// use doorbell::backend::SendError;
-    ///
-    /// let error = SendError::backend("mine", "the laser is off");
-    /// assert_eq!(error.to_string(), "the laser is off");
-    /// ```
-    pub fn backend(backend: &'static str, reason: impl Into<Arc<str>>) -> Self {
-        Self::Backend { backend, reason: reason.into() }
-    }
-}
-
 /// Memory of the kernel's for batches, as most backends have it: see [`Backend::allocate`].
 ///
 /// # Errors
@@ -301,29 +240,6 @@ pub fn anonymous_memory(
 ) -> Result<Memory, OpenError> {
     let len = arrangement.batch_len().saturating_mul(batches as usize);
     Memory::anonymous(len).map_err(|source| OpenError::new("allocate memory", backend, source))
-}
-
-/// Why a backend cannot be opened, or does not take a region.
-#[derive(Debug, Error)]
-#[error("{step} ({device}): {source}")]
-pub struct OpenError {
-    /// What was tried, as a phrase: `connect the socket`.
-    pub step: &'static str,
-    /// On what: a device, an interface, a destination, a file.
-    pub device: String,
-    /// What went wrong.
-    pub source: Box<dyn error::Error + Send + Sync>,
-}
-
-impl OpenError {
-    /// An error of `step` on `device`.
-    pub fn new(
-        step: &'static str,
-        device: impl ToString,
-        source: impl Into<Box<dyn error::Error + Send + Sync>>,
-    ) -> Self {
-        Self { step, device: device.to_string(), source: source.into() }
-    }
 }
 
 /// The largest packet, in bytes of SPEAD, that goes to `destination` unfragmented where the MTU of

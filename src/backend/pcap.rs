@@ -3,11 +3,9 @@
 //! Classic pcap of whole Ethernet frames, time stamps in nanoseconds: see pcap-savefile(5). For dry
 //! runs, for tests, and to look at with Wireshark.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +13,7 @@ use super::wait::Wait;
 use super::{
     Backend, Caps, Counters, Done, MAX_UDP_PAYLOAD, OpenError, SendError, anonymous_memory,
 };
+use crate::output::Output;
 use crate::pacer::Rate;
 use crate::region::{Arrangement, Batch, InFlight, Memory, PacketBytes, Placement, Region};
 use crate::wire::{Endpoints, EtherType, FrameHeader, MacAddress, Vlan, default_ttl};
@@ -63,7 +62,7 @@ impl PcapConfig {
 
 /// Writes frames to a capture file.
 pub struct Pcap {
-    out: Box<dyn Write + Send>,
+    out: Out,
     headers: Vec<FrameHeader>,
     caps: Caps,
     counters: Counters,
@@ -73,16 +72,21 @@ pub struct Pcap {
     payload: Vec<u8>,
 }
 
+/// Where a capture goes.
+enum Out {
+    /// A file that is not opened before there is a frame.
+    Later(Output),
+    Open(Box<dyn Write + Send>),
+}
+
 impl Pcap {
-    /// Creates a capture file.
+    /// Writes to a capture file, once there is a frame.
     ///
     /// # Errors
     ///
-    /// If the file cannot be created, or destinations and source are not of one family.
-    pub fn create(path: &Path, config: &PcapConfig) -> Result<Self, OpenError> {
-        let error = |source| OpenError::new("create the capture file", path.display(), source);
-        let file = File::create(path).map_err(error)?;
-        Self::new(Box::new(BufWriter::with_capacity(BUFFER, file)), config)
+    /// If destinations and source are not of one family.
+    pub fn create(output: Output, config: &PcapConfig) -> Result<Self, OpenError> {
+        Self::of(Out::Later(output), config)
     }
 
     /// Starts a capture.
@@ -91,6 +95,12 @@ impl Pcap {
     ///
     /// If nothing can be written, or destinations and source are not of one family.
     pub fn new(mut out: Box<dyn Write + Send>, config: &PcapConfig) -> Result<Self, OpenError> {
+        out.write_all(FILE_HEADER.as_flattened())
+            .map_err(|source| OpenError::new("write the capture file", NAME, source))?;
+        Self::of(Out::Open(out), config)
+    }
+
+    fn of(out: Out, config: &PcapConfig) -> Result<Self, OpenError> {
         let headers = config
             .destinations
             .iter()
@@ -111,8 +121,6 @@ impl Pcap {
             .first()
             .ok_or_else(|| OpenError::new("build frames", NAME, "there is no destination"))?
             .len();
-        out.write_all(FILE_HEADER.as_flattened())
-            .map_err(|source| OpenError::new("write the capture file", NAME, source))?;
         let caps = Caps {
             placement: config.placement(),
             overhead: headroom,
@@ -137,10 +145,32 @@ impl Pcap {
         let PacketBytes { headroom, head, .. } = batch.packet(packet);
         let len = (headroom.len() + head.len() + self.payload.len()) as u32;
         let record = [at.as_secs() as u32, at.subsec_nanos(), len, len].map(u32::to_le_bytes);
-        self.out.write_all(record.as_flattened())?;
-        self.out.write_all(headroom)?;
-        self.out.write_all(head)?;
-        self.out.write_all(&self.payload)
+        let out = self.out.open()?;
+        out.write_all(record.as_flattened())?;
+        out.write_all(headroom)?;
+        out.write_all(head)?;
+        out.write_all(&self.payload)
+    }
+}
+
+impl Out {
+    fn open(&mut self) -> io::Result<&mut Box<dyn Write + Send>> {
+        if let Self::Later(output) = self {
+            let mut out = BufWriter::with_capacity(BUFFER, output.create()?);
+            out.write_all(FILE_HEADER.as_flattened())?;
+            *self = Self::Open(Box::new(out));
+        }
+        match self {
+            Self::Open(out) => Ok(out),
+            Self::Later(_) => unreachable!("it was opened"),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Open(out) => out.flush(),
+            Self::Later(_) => Ok(()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::SendError;
+use super::error::SendError;
 
 /// What to wait for, as [`Backend::prepare_wait`](super::Backend::prepare_wait) collects it, and the wait
 /// itself.

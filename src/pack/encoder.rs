@@ -4,8 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
-use super::{Interval, PackFormat, SampleType, Samples, half, halves};
-use crate::region::PayloadMut;
+use super::{Interval, PackFormat, SampleType, Samples, half};
 
 /// Packs samples: reads them once, in blocks that stay in the first-level cache, and writes no more
 /// than the packed bits.
@@ -136,24 +135,6 @@ impl Encoder {
         Ok(loss)
     }
 
-    /// Packs samples into payload; large ones on two threads, as one core packs less than half of what
-    /// memory gives.
-    ///
-    /// # Errors
-    ///
-    /// If the payload has not room for all of them.
-    pub fn encode_into<'a>(
-        &self,
-        samples: impl Into<Samples<'a>>,
-        payload: PayloadMut<'_>,
-    ) -> io::Result<Loss> {
-        let samples = samples.into();
-        match samples.len() {
-            ..SHARED => self.encode(samples, &mut payload.writer()),
-            _ => halves::encode(self, samples, payload),
-        }
-    }
-
     /// Packs a block, while samples `ahead` of it are fetched.
     fn integers<const BITS: usize>(
         &self,
@@ -249,8 +230,6 @@ const AT_ONCE: usize = 32;
 /// Bytes of a block of the widest samples, and what is written in excess after it.
 const ROOM: usize = 4 * BLOCK + 8;
 const TWO_TO_52: f64 = 4_503_599_627_370_496.0;
-/// Bytes of samples that are worth a second thread.
-const SHARED: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -6,12 +6,28 @@ use std::{mem, thread, vec};
 use super::{Encoder, Loss, Samples};
 use crate::region::PayloadMut;
 
+impl Encoder {
+    /// Packs samples into payload; large ones on two threads, as one core packs less than half of what
+    /// memory gives.
+    ///
+    /// # Errors
+    ///
+    /// If the payload has not room for all of them.
+    pub fn encode_into<'a>(
+        &self,
+        samples: impl Into<Samples<'a>>,
+        payload: PayloadMut<'_>,
+    ) -> io::Result<Loss> {
+        let samples = samples.into();
+        match samples.len() {
+            ..SHARED => self.encode(samples, &mut payload.writer()),
+            _ => encode(self, samples, payload),
+        }
+    }
+}
+
 /// Packs samples into payload on two threads.
-pub(super) fn encode(
-    encoder: &Encoder,
-    samples: Samples<'_>,
-    payload: PayloadMut<'_>,
-) -> io::Result<Loss> {
+fn encode(encoder: &Encoder, samples: Samples<'_>, payload: PayloadMut<'_>) -> io::Result<Loss> {
     let half = encoder.half(samples.len() / encoder.size_of(1));
     let (first, second) = samples.split_at(encoder.size_of(half));
     let mut left = encoder.packed_len(half);
@@ -63,6 +79,9 @@ impl Write for Pieces<'_> {
         Ok(())
     }
 }
+
+/// Bytes of samples that are worth a second thread.
+const SHARED: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use super::error::PlanError;
 use super::heap::HeapSpec;
+use super::order::Order;
 use super::packets::{Plan, PlannedPacket};
 use super::shape::{MAX_PACKETS, Shape};
 use crate::wire::Flavour;
@@ -24,17 +25,6 @@ pub enum PacketSize {
     Exact(usize),
 }
 
-/// In which order the packets of a batch go out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Heap by heap; where there are several flows, all of the batch's heaps to one, then all to the
-    /// next, so that runs of equal packets span heaps.
-    #[default]
-    Serial,
-    /// A packet of each heap in turn.
-    RoundRobin,
-}
-
 /// Collects what a [`Plan`] is made of.
 #[derive(Clone, Debug)]
 pub struct PlanBuilder {
@@ -46,8 +36,15 @@ pub struct PlanBuilder {
     heaps: Vec<(HeapSpec, usize)>,
 }
 
+impl Plan {
+    /// Starts a plan. See [`PlanBuilder`] for what else can be said.
+    pub fn builder(flavour: Flavour, packet_size: PacketSize) -> PlanBuilder {
+        PlanBuilder::new(flavour, packet_size)
+    }
+}
+
 impl PlanBuilder {
-    pub(super) fn new(flavour: Flavour, packet_size: PacketSize) -> Self {
+    fn new(flavour: Flavour, packet_size: PacketSize) -> Self {
         Self {
             flavour,
             packet_size,

@@ -6,13 +6,15 @@
 mod builder;
 mod error;
 mod heap;
+mod order;
 mod packets;
 mod run;
 mod shape;
 
-pub use builder::{Order, PacketSize, PlanBuilder};
+pub use builder::{PacketSize, PlanBuilder};
 pub use error::PlanError;
 pub use heap::{HeapSpec, Item};
+pub use order::Order;
 pub use packets::{Plan, PlannedPacket};
 pub use run::{Run, RunLimits, runs};
 pub(crate) use shape::MAX_PACKET_SIZE;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::builder::{Order, PacketSize, PlanBuilder};
+use super::order::Order;
 use super::shape::Shape;
 use crate::wire::Flavour;
 
@@ -67,11 +67,6 @@ impl PlannedPacket {
 }
 
 impl Plan {
-    /// Starts a plan. See [`PlanBuilder`] for what else can be said.
-    pub fn builder(flavour: Flavour, packet_size: PacketSize) -> PlanBuilder {
-        PlanBuilder::new(flavour, packet_size)
-    }
-
     pub(super) fn new(
         flavour: Flavour,
         order: Order,

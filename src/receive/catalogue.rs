@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::heap::Heap;
 use super::item_type::{ItemType, ItemTypeError};
-use crate::wire::Descriptor;
+use crate::wire::{Descriptor, Printable};
 
 /// The items of a stream, as its descriptors have introduced them so far.
 #[derive(Debug, Default)]
@@ -65,7 +65,8 @@ impl Catalogue {
         }
         let item_type = ItemType::of(&descriptor);
         if let Err(error) = &item_type {
-            tracing::warn!("item {:#x} `{}`: {error}", descriptor.id, descriptor.name);
+            let name = Printable(&descriptor.name);
+            tracing::warn!("item {:#x} `{name}`: {error}", descriptor.id);
         }
         self.items.insert(descriptor.id, Described { descriptor, item_type });
     }

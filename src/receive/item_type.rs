@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::bits::{bits_at, sign_extended};
 use super::frame::Frame;
 use super::heap::Content;
-use crate::wire::{Descriptor, Field};
+use crate::wire::{Descriptor, Field, Printable};
 
 /// How the bytes of an item are to be read: what a descriptor says, once it makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,7 +251,7 @@ fn c_order(bytes: &[u8], size: usize, shape: &[u64]) -> Vec<u8> {
 #[non_exhaustive]
 pub enum ItemTypeError {
     /// The element type of a numpy header is none.
-    #[error("dtype {descr}: {reason}")]
+    #[error("dtype {descr}: {reason}", descr = Printable(.descr))]
     Dtype {
         /// The type.
         descr: String,
@@ -265,10 +265,10 @@ pub enum ItemTypeError {
     #[error("the descriptor says nothing of the elements")]
     NoFormat,
     /// More dimensions than numpy has, or more than one of unknown length.
-    #[error("shape {0:?}: expected at most {MAX_DIMENSIONS} dimensions, and at most one unknown")]
+    #[error("shape {}: expected at most {MAX_DIMENSIONS} dimensions, and at most one unknown", Printable(&format!("{:?}", .0)))]
     Shape(Vec<Option<u64>>),
     /// There are fewer bytes than the type takes.
-    #[error("{bytes} bytes are too few for {expected}")]
+    #[error("{bytes} bytes are too few for {expected}", expected = Printable(.expected))]
     TooShort {
         /// The type.
         expected: String,

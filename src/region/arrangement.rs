@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::layout::{Layout, RegionError};
+use super::error::RegionError;
+use super::layout::Layout;
 use super::placement::{Placement, Slots};
 use crate::plan::{Order, Plan, Run, RunLimits, runs};
 

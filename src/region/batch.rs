@@ -7,9 +7,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::arrangement::Spacing;
-use super::in_flight::InFlight;
-use super::layout::{Layout, Region};
-use super::payload::{Part, PayloadMut};
+use super::layout::Layout;
+use super::region::Region;
 use crate::wire::{HEAP_CNT_OFFSET, ITEM_POINTER_LEN, ItemPointer, item};
 
 /// Pre-built heaps in registered memory, idle and ours to fill.
@@ -83,37 +82,6 @@ impl Batch {
         self.region.plan().heaps()
     }
 
-    /// The payload of a heap that is filled in: all its items, in order, those that never change
-    /// left out.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such heap.
-    #[inline]
-    pub fn payload(&mut self, heap: u32) -> PayloadMut<'_> {
-        PayloadMut::new(self, heap, Part::WRITABLE)
-    }
-
-    /// The payload of one item of a heap; empty if it has no such item, or that is an immediate.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such heap.
-    pub fn item(&mut self, heap: u32, id: u64) -> PayloadMut<'_> {
-        let fills = &self.region.plan().shape(heap).fills;
-        let part = fills.iter().position(|(item, _)| *item == id).map_or(Part::NOTHING, Part::item);
-        PayloadMut::new(self, heap, part)
-    }
-
-    /// Copies `bytes` to the start of a heap's payload, and returns how many fitted.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such heap.
-    pub fn fill(&mut self, heap: u32, bytes: &[u8]) -> usize {
-        self.payload(heap).copy_from(bytes)
-    }
-
     /// Changes an immediate of a heap.
     ///
     /// # Errors
@@ -179,12 +147,8 @@ impl Batch {
         unsafe { { bytes }.split_off(range) }
     }
 
-    /// Stamps the heap cnts, `cnt_step` apart, and gives the bytes away: what [`Sender::submit`]
-    /// does before it posts, for those who drive a [`Backend`] themselves.
-    ///
-    /// [`Sender::submit`]: crate::sender::Sender::submit
-    /// [`Backend`]: crate::backend::Backend
-    pub fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
+    /// Writes the heap cnts, `cnt_step` apart, into the packets of the first `heaps` heaps.
+    pub(super) fn write_cnts(&mut self, heaps: u32, first_cnt: u64, cnt_step: u64) {
         let mut bytes = self.bytes();
         let region = bytes.region();
         let (plan, flavour) = (region.plan(), region.plan().flavour());
@@ -228,26 +192,6 @@ impl Batch {
                     // SAFETY: see above.
                     unsafe { bytes.stamp(header, pointer(heap)) };
                 }
-            }
-        }
-        InFlight::new(self, heaps)
-    }
-
-    pub(super) fn write_headers(&mut self) {
-        let mut bytes = self.bytes();
-        let plan = bytes.region().plan();
-        for (packet, &start) in plan.packets().iter().zip(bytes.region().arrangement().headers()) {
-            let header = plan.header(packet);
-            let start = start as usize;
-            bytes.slice(start..start + header.len()).copy_from_slice(header);
-        }
-    }
-
-    pub(super) fn write_constants(&mut self) {
-        let plan = self.region.plan().clone();
-        for heap in 0..plan.heaps() {
-            for (index, (_, constant)) in plan.shape(heap).constants.iter().enumerate() {
-                PayloadMut::new(self, heap, Part::constant(index)).copy_from(constant);
             }
         }
     }

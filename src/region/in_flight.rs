@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::{Batch, Slot};
-use super::layout::{Layout, Region};
+use super::layout::Layout;
 use super::mapped_bytes::MappedBytes;
 use super::memory::Truncated;
 use super::placement::Placement;
+use super::region::Region;
 
 /// A batch whose bytes a backend may read until it is taken back.
 ///
@@ -33,6 +34,18 @@ impl PacketBytes<'_> {
     /// A copy of the whole packet, headroom first.
     pub fn to_vec(self) -> Vec<u8> {
         [self.headroom, self.head, &self.tail.to_vec()].concat()
+    }
+}
+
+impl Batch {
+    /// Stamps the heap cnts, `cnt_step` apart, and gives the bytes away: what [`Sender::submit`]
+    /// does before it posts, for those who drive a [`Backend`] themselves.
+    ///
+    /// [`Sender::submit`]: crate::sender::Sender::submit
+    /// [`Backend`]: crate::backend::Backend
+    pub fn stamp(mut self, heaps: u32, first_cnt: u64, cnt_step: u64) -> InFlight {
+        self.write_cnts(heaps, first_cnt, cnt_step);
+        InFlight::new(self, heaps)
     }
 }
 

@@ -5,8 +5,6 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;
 
-use super::memory::Memory;
-
 /// Some bytes of a mapping, such as a file's, that other processes may change at any time.
 ///
 /// A `&[u8]` would promise that they stay what they are, which nobody can keep: a `&str` over them is no
@@ -18,7 +16,7 @@ use super::memory::Memory;
 #[repr(transparent)]
 pub struct MappedBytes<'a> {
     bytes: libc::iovec,
-    memory: PhantomData<&'a Memory>,
+    memory: PhantomData<&'a ()>,
 }
 
 // SAFETY: its pointer is as good as a shared reference to the memory, which is `Sync`, and all that is

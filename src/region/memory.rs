@@ -6,13 +6,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{SysconfVar, sysconf};
 use thiserror::Error;
 
 use super::guard::Guard;
 use super::mapped_bytes::MappedBytes;
 use super::mapping::Mapping;
-use crate::page::{HUGE_PAGE, PAGE};
+use crate::page::{HUGE_PAGE, page_size};
 
 /// A mapping that stays where it is until it is dropped.
 ///
@@ -199,11 +198,6 @@ impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("len", &self.len).field("pages", &self.pages).finish()
     }
-}
-
-/// Bytes of an ordinary page.
-pub(super) fn page_size() -> usize {
-    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map_or(PAGE, |size| size as usize)
 }
 
 /// A file that has shrunk since it was mapped.

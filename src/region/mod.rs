@@ -41,8 +41,10 @@
 //! ```
 #![allow(unsafe_code, reason = "memory that hardware reads is behind raw pointers")]
 
+mod allocate;
 mod arrangement;
 mod batch;
+mod error;
 mod guard;
 mod in_flight;
 mod layout;
@@ -52,16 +54,21 @@ mod mapping;
 mod memory;
 mod payload;
 mod placement;
+#[expect(clippy::module_inception, reason = "one noun a file, and this is the noun")]
+mod region;
 mod sigbus;
+mod watched;
 
 pub use arrangement::{Arrangement, SlotGrid};
 pub use batch::{Batch, ImmediateError, Slot};
+pub use error::RegionError;
 pub use in_flight::{InFlight, PacketBytes};
-pub use layout::{Layout, Region, RegionError};
+pub use layout::Layout;
 pub use mapped_bytes::MappedBytes;
 pub use memory::{Memory, MemoryError, Pages, Truncated};
 pub use payload::{Chunks, PayloadMut, PayloadWriter};
 pub use placement::{Placement, Slots};
+pub use region::Region;
 
 #[cfg(test)]
 mod tests;

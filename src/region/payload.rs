@@ -41,6 +41,39 @@ impl Part {
     }
 }
 
+impl Batch {
+    /// The payload of a heap that is filled in: all its items, in order, those that never change
+    /// left out.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap.
+    #[inline]
+    pub fn payload(&mut self, heap: u32) -> PayloadMut<'_> {
+        PayloadMut::new(self, heap, Part::WRITABLE)
+    }
+
+    /// The payload of one item of a heap; empty if it has no such item, or that is an immediate.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap.
+    pub fn item(&mut self, heap: u32, id: u64) -> PayloadMut<'_> {
+        let fills = &self.region().plan().shape(heap).fills;
+        let part = fills.iter().position(|(item, _)| *item == id).map_or(Part::NOTHING, Part::item);
+        PayloadMut::new(self, heap, part)
+    }
+
+    /// Copies `bytes` to the start of a heap's payload, and returns how many fitted.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such heap.
+    pub fn fill(&mut self, heap: u32, bytes: &[u8]) -> usize {
+        self.payload(heap).copy_from(bytes)
+    }
+}
+
 impl<'a> PayloadMut<'a> {
     #[inline]
     pub(super) fn new(batch: &'a mut Batch, heap: u32, part: Part) -> Self {

@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::guard;
+use super::watched;
 
 /// What was to happen at a SIGBUS before us. Never freed: the handler may look at it at any time.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     unsafe {
         let errno = *libc::__errno_location();
         let address = (*info).si_addr().addr();
-        if (*info).si_code != libc::BUS_ADRERR || !guard::replace(address) {
+        if (*info).si_code != libc::BUS_ADRERR || !watched::replace(address) {
             pass_on(signal, info, context);
         }
         *libc::__errno_location() = errno;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::failures::Failures;
+use super::failures::{Failures, HeapFailure};
 use crate::backend::{Done, SendError};
 use crate::pacer::{Counted, Rate};
 use crate::plan::PlannedPacket;
@@ -25,17 +25,6 @@ pub struct Completion {
     pub failures: Vec<HeapFailure>,
     /// The number that it was submitted with: [`Job::tag`](super::Job::tag).
     pub tag: u64,
-}
-
-/// A heap of which at least one packet did not go out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeapFailure {
-    /// Which heap of the batch.
-    pub heap: u32,
-    /// Its heap cnt.
-    pub cnt: u64,
-    /// Why the first packet that did not go out did not.
-    pub error: SendError,
 }
 
 impl Completion {

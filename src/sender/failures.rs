@@ -1,7 +1,17 @@
 //! Why heaps of a batch did not go out.
 
-use super::completion::HeapFailure;
 use crate::backend::SendError;
+
+/// A heap of which at least one packet did not go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapFailure {
+    /// Which heap of the batch.
+    pub heap: u32,
+    /// Its heap cnt.
+    pub cnt: u64,
+    /// Why the first packet that did not go out did not.
+    pub error: SendError,
+}
 
 /// Why heaps of a batch did not go out, by heap: a batch that is lost as a whole costs no more for each of
 /// its heaps than one that is lost in part.

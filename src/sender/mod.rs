@@ -6,9 +6,11 @@ mod discard;
 mod error;
 mod failures;
 mod flush;
+mod job;
 mod pacing;
 mod pipeline;
 mod poster;
+mod shared;
 mod stop;
 mod substreams;
 #[cfg(test)]
@@ -20,10 +22,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use completion::{Completion, HeapFailure, Reason, Rejected};
+pub use completion::{Completion, Reason, Rejected};
 pub use error::AllocateError;
+pub use failures::HeapFailure;
+pub use job::Job;
 pub(crate) use pipeline::{DRAIN, Next, PipelineOptions, pin};
-pub use pipeline::{Job, NextCompletion, Panicked, Pipeline};
+pub use pipeline::{NextCompletion, Panicked, Pipeline};
 pub use stop::Stop;
 pub use substreams::Substreams;
 

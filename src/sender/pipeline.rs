@@ -20,12 +20,13 @@ use nix::sys::prctl::set_timerslack;
 use nix::unistd::Pid;
 
 use super::completion::{Completion, Reason, Rejected};
-use super::poster::{Command, Poster, Recurring, SPIN};
-use super::stop::{Stop, Wish};
+use super::job::{Command, Job, Recurring};
+use super::poster::{Observer, Poster, SPIN};
+use super::shared::Shared;
+use super::stop::Stop;
 use super::wakeup::WakeUp;
 use super::{Batch, Sender};
 use crate::backend::SendError;
-use crate::pacer::Rate;
 use crate::region::Slot;
 
 /// A sender on a thread of its own. A batch is handed over once, and comes back once.
@@ -48,28 +49,6 @@ pub struct Pipeline {
     unpark: Option<(ThreadId, Waker)>,
 }
 
-/// What to submit, and how.
-#[derive(Debug)]
-pub struct Job {
-    /// The batch.
-    pub batch: Batch,
-    /// How many of its heaps, the first ones.
-    pub heaps: u32,
-    /// A rate to keep to in place of the sender's.
-    pub rate: Option<Rate>,
-    /// When it may be posted, with all that is submitted after it; `None` is at once.
-    pub not_before: Option<Instant>,
-    /// A number that comes back with the batch.
-    pub tag: u64,
-}
-
-impl Job {
-    /// The first `heaps` heaps of a batch, at once, at the sender's rate.
-    pub fn new(batch: Batch, heaps: u32) -> Self {
-        Self { batch, heaps, rate: None, not_before: None, tag: 0 }
-    }
-}
-
 /// How a pipeline is set up.
 pub(crate) struct PipelineOptions {
     /// Batches that may be in flight without a submit having to wait.
@@ -84,40 +63,6 @@ pub(crate) struct PipelineOptions {
     pub(crate) stop: Stop,
     /// Where the batch lies that goes even if all others are given up.
     pub(crate) last: Option<Slot>,
-}
-
-/// Sees what came of a batch.
-pub(crate) type Observer = Box<dyn FnMut(&Result<Completion, Rejected>, &Sender) + Send>;
-
-/// What both threads look at.
-pub(super) struct Shared {
-    pub(super) wake_up: WakeUp,
-    pub(super) waker: AtomicWaker,
-    stop: Stop,
-    /// Whether nobody wants to know how it ends.
-    abandoned: AtomicBool,
-    /// Whether the thread has ended.
-    ended: AtomicBool,
-}
-
-impl Shared {
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stop.is_raised()
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn wish(&self) -> Wish {
-        self.stop.wish()
-    }
-
-    /// Ends the waits of both sides.
-    fn interrupt(&self) {
-        self.wake_up.wake();
-        self.waker.wake();
-    }
 }
 
 /// Says that the thread ends, however it does.

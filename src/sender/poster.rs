@@ -6,33 +6,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
+use super::Sender;
 use super::completion::{Completion, Reason, Rejected};
-use super::pipeline::{Job, Observer, Shared};
+use super::job::{Command, Job, Recurring};
+use super::shared::Shared;
 use super::stop::Wish;
-use super::{Batch, Sender};
 use crate::region::Slot;
 
-/// What a pipeline is told.
-pub(super) enum Command {
-    Submit(Job),
-    Repeat(Recurring),
-    /// To be run where the sender is.
-    Call(Box<dyn FnOnce(&mut Sender) + Send>),
-}
-
-/// A batch that is submitted again and again.
-pub(super) struct Recurring {
-    /// None while it is in flight.
-    pub(super) batch: Option<Batch>,
-    pub(super) slot: Slot,
-    pub(super) every: Duration,
-    /// Until when; jobs wait until then.
-    pub(super) before_jobs: Option<Instant>,
-    /// The cnt of its first heap and the step, the same each time; else it takes the next ones.
-    pub(super) cnts: Option<(u64, u64)>,
-    /// When it is due.
-    pub(super) due: Instant,
-}
+/// Sees what came of a batch.
+pub(crate) type Observer = Box<dyn FnMut(&Result<Completion, Rejected>, &Sender) + Send>;
 
 pub(super) struct Poster {
     pub(super) sender: Sender,

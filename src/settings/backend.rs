@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::keys::{BACKEND, CPU, DEVICE, DST_MAC, INTERFACE, PCAP, QP, SOURCE_PORT, TO, TTL, VLAN};
+use super::keys::{
+    BACKEND, CPU, DEVICE, DST_MAC, FORCE, INTERFACE, PCAP, QP, SOURCE_PORT, TO, TTL, VLAN,
+};
 use super::setting::choices;
 use super::{
     BackendKind, CompletionKind, Endpoint, Interface, Key, QueuePairKind, Row, Section, Settings,
@@ -104,6 +106,15 @@ pub(super) const SECTION: Section<Settings> = Section {
             "none; pcap needs one",
             |it| &mut it.backend.pcap,
         ),
+        Row::one(
+            FORCE,
+            "force",
+            "BOOL",
+            "Replace the capture file if it exists, which is otherwise kept",
+            "false",
+            |it| &mut it.backend.force,
+        )
+        .switch(),
         Row::list(
             CPU,
             "cpu",
@@ -144,6 +155,8 @@ pub struct BackendSettings {
     pub reconnect: u32,
     /// The capture file to write, for [`BackendKind::Pcap`].
     pub pcap: Option<String>,
+    /// Whether a capture file that exists is replaced.
+    pub force: bool,
     /// CPUs to bind threads to: the one that posts, then the one that fills. Empty binds neither.
     pub cpu: Vec<u32>,
 }
@@ -161,6 +174,7 @@ impl Default for BackendSettings {
             gso: Gso::default(),
             reconnect: 0,
             pcap: None,
+            force: false,
             cpu: Vec::new(),
         }
     }

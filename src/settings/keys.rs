@@ -28,6 +28,7 @@ pub const INTERFACE: Key = Key::new("backend.interface");
 pub const DEVICE: Key = Key::new("backend.device");
 pub const QP: Key = Key::new("backend.qp");
 pub const PCAP: Key = Key::new("backend.pcap");
+pub const FORCE: Key = Key::new("backend.force");
 pub const CPU: Key = Key::new("backend.cpu");
 pub const SHARE: Key = Key::new("senders.share");
 pub const RANK: Key = Key::new("senders.rank");

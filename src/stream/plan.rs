@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::destination::resolve;
 use super::transport::Transport;
-use super::{Heap, HeapError, Stream, StreamError};
+use super::{Heap, HeapError, StreamError};
 use crate::backend::Backend;
 use crate::plan::{HeapSpec, Order, PacketSize, Plan, PlanError};
 use crate::region::Layout;
@@ -186,15 +186,6 @@ impl StreamPlan {
     #[must_use]
     pub fn tells_end(self, ended: Stop) -> Self {
         Self { ended: Some(ended), ..self }
-    }
-
-    /// Opens the stream.
-    ///
-    /// # Errors
-    ///
-    /// If the backend cannot be opened or refuses a setting, or there is no memory.
-    pub fn open(self) -> Result<Stream, StreamError> {
-        Stream::of(self)
     }
 }
 

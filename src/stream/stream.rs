@@ -69,6 +69,17 @@ impl Descriptors {
     }
 }
 
+impl StreamPlan {
+    /// Opens the stream.
+    ///
+    /// # Errors
+    ///
+    /// If the backend cannot be opened or refuses a setting, or there is no memory.
+    pub fn open(self) -> Result<Stream, StreamError> {
+        Stream::of(self)
+    }
+}
+
 impl Stream {
     /// Opens a stream of such heaps: finds the way, takes memory, registers it, starts the thread that posts,
     /// which sends descriptors.
@@ -80,7 +91,7 @@ impl Stream {
         StreamPlan::new(settings, heap)?.open()
     }
 
-    pub(super) fn of(mut plan: StreamPlan) -> Result<Self, StreamError> {
+    fn of(mut plan: StreamPlan) -> Result<Self, StreamError> {
         let thread =
             |step, error| StreamError::Open(OpenError::new(step, "the posting thread", error));
         let stop = match plan.stop.take() {

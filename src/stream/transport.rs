@@ -1,7 +1,7 @@
 //! Which way onto the wire a stream takes, and why.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::StreamError;
 use crate::backend::interface::Interface;
@@ -11,9 +11,10 @@ use crate::backend::tcp::{self, Tcp, TcpConfig};
 use crate::backend::udp::{self, Udp, UdpConfig};
 use crate::backend::verbs::{self, CompletionMode, Flows, Verbs, VerbsConfig, VerbsRequest};
 use crate::backend::{Backend, OpenError, max_packet_size};
+use crate::output::{Output, OutputError};
 use crate::plan::{PacketSize, Plan, runs};
 use crate::region::{Layout, Placement};
-use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError};
+use crate::settings::{BackendKind, CompletionKind, QueuePairKind, Settings, SettingsError, keys};
 
 /// A way onto the wire that was found for a stream.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ enum TransportConfig {
     Udp(UdpConfig),
     Tcp(TcpConfig),
     Verbs(VerbsConfig),
-    Pcap(PathBuf, PcapConfig),
+    Pcap { path: PathBuf, replaced: bool, config: PcapConfig },
     Null { flows: u32 },
 }
 
@@ -46,13 +47,12 @@ impl Transport {
         let asked = || "asked for".to_owned();
         match (settings.backend.kind, &settings.backend.pcap) {
             (BackendKind::Pcap, path) => {
-                let path = path.as_deref().unwrap_or_default().into();
-                let mtu = request.mtu_without_route();
-                Ok(Self {
-                    config: TransportConfig::Pcap(path, request.pcap()),
-                    reason: asked(),
-                    mtu,
-                })
+                let config = TransportConfig::Pcap {
+                    path: path.as_deref().unwrap_or_default().into(),
+                    replaced: settings.backend.force,
+                    config: request.pcap(),
+                };
+                Ok(Self { config, reason: asked(), mtu: request.mtu_without_route() })
             }
             (BackendKind::Null, _) => {
                 let config = TransportConfig::Null { flows: destinations.len() as u32 };
@@ -85,13 +85,14 @@ impl Transport {
             (BackendKind::Auto, _) => {
                 let found = request.by_verbs("auto: the interface has an RDMA device".into());
                 // What opens now opens later; what does not is a reason to use UDP.
+                let found = found.map_err(StreamError::from);
                 match found.and_then(|it| it.open(1, Layout::Packed).map(|_| it)) {
-                    Ok(verbs) => Ok(verbs),
-                    Err(error) => {
+                    Err(StreamError::Open(error)) => {
                         settings.check_udp()?;
                         tracing::info!("verbs is not used: {error}");
                         request.by_udp(format!("auto: no verbs, {}", error.source))
                     }
+                    found => found,
                 }
             }
         }
@@ -103,7 +104,7 @@ impl Transport {
             TransportConfig::Udp(_) => udp::NAME,
             TransportConfig::Tcp(_) => tcp::NAME,
             TransportConfig::Verbs(_) => verbs::NAME,
-            TransportConfig::Pcap(..) => pcap::NAME,
+            TransportConfig::Pcap { .. } => pcap::NAME,
             TransportConfig::Null { .. } => null::NAME,
         }
     }
@@ -144,7 +145,11 @@ impl Transport {
     }
 
     /// Opens the backend, for at most `packets` in flight.
-    pub(super) fn open(&self, packets: u32, layout: Layout) -> Result<Box<dyn Backend>, OpenError> {
+    pub(super) fn open(
+        &self,
+        packets: u32,
+        layout: Layout,
+    ) -> Result<Box<dyn Backend>, StreamError> {
         Ok(match &self.config {
             TransportConfig::Udp(config) => Box::new(Udp::open(config)?),
             TransportConfig::Tcp(config) => Box::new(Tcp::open(config)?),
@@ -153,7 +158,9 @@ impl Transport {
                 pieces: pieces(layout),
                 ..config.clone()
             })?),
-            TransportConfig::Pcap(path, config) => Box::new(Pcap::create(path, config)?),
+            TransportConfig::Pcap { path, replaced, config } => {
+                Box::new(Pcap::create(capture(path, *replaced)?, config)?)
+            }
             TransportConfig::Null { flows } => Box::new(Null::new(*flows)),
         })
     }
@@ -172,7 +179,7 @@ impl Transport {
             TransportConfig::Udp(config) => config.placement(),
             TransportConfig::Tcp(_) | TransportConfig::Null { .. } => Placement::ADJACENT,
             TransportConfig::Verbs(config) => config.flows.placement(),
-            TransportConfig::Pcap(_, config) => config.placement(),
+            TransportConfig::Pcap { config, .. } => config.placement(),
         }
     }
 
@@ -184,8 +191,25 @@ impl Transport {
             // A device that cannot be asked says so when it is opened.
             TransportConfig::Verbs(config) => Verbs::depth(config, pieces(layout))
                 .map_or(1, |depth| packets.div_ceil(depth as usize)),
-            TransportConfig::Pcap(..) | TransportConfig::Null { .. } => 1,
+            TransportConfig::Pcap { .. } | TransportConfig::Null { .. } => 1,
         }
+    }
+}
+
+/// Where a capture goes, which must cost no other file.
+fn capture(path: &Path, replaced: bool) -> Result<Output, StreamError> {
+    let unusable = |hint: String| SettingsError::unusable(keys::PCAP, path.display(), hint);
+    match Output::new(path, replaced) {
+        Ok(output) if !output.is_named(&["pcap", "cap"]) => {
+            Err(unusable("captures are written as pcap: give it a name that ends in .pcap".into())
+                .into())
+        }
+        Ok(output) => Ok(output),
+        Err(error @ OutputError::Exists) => {
+            let hint = format!("{error}: name another file, or give {} as well", keys::FORCE);
+            Err(unusable(hint).into())
+        }
+        Err(error) => Err(OpenError::new("create the capture file", path.display(), error).into()),
     }
 }
 

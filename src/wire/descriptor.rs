@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::dtype::element_size;
 use super::item;
 use super::literal::Literal;
+use super::printable::Printable;
 use super::spead::{
     Flavour, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, Packet, PacketError, PacketHeader,
 };
@@ -306,7 +307,7 @@ pub enum DescriptorError {
         flavour: Flavour,
     },
     /// Name or description has characters that receivers do not decode.
-    #[error("item {id:#x}: `{text}` is not ASCII, which SPEAD's names and descriptions are")]
+    #[error("item {id:#x}: `{text}` is not ASCII, which SPEAD's names and descriptions are", text = Printable(.text))]
     NotAscii {
         /// The item described.
         id: u64,
@@ -342,7 +343,8 @@ pub enum DescriptorError {
     },
     /// The numpy header is no dictionary of `descr`, `fortran_order` and `shape`.
     #[error(
-        "`{0}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., 'shape': ...}}"
+        "`{}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., 'shape': ...}}",
+        Printable(.0)
     )]
     NumpyHeader(String),
     /// The descriptor does not say which item it describes.

@@ -1,6 +1,7 @@
 //! How large the elements of numpy's types are.
 
 use super::literal::Literal;
+use super::printable::Printable;
 
 /// Bytes of an element, from the `descr` of its dtype as it is written in a header; else what is wrong.
 pub(crate) fn element_size(descr: &str) -> Result<usize, String> {
@@ -34,7 +35,7 @@ fn item_size(dtype: &Literal<'_>) -> Result<usize, String> {
 
 /// Bytes of an element whose type is a string such as `<f4`, `|S16`, `<U3` or `<M8[ns]`.
 fn plain_size(code: &str) -> Result<usize, String> {
-    let unknown = || format!("`{code}` is not a type string such as <f4");
+    let unknown = || format!("`{}` is not a type string such as <f4", Printable(code));
     let mut rest = code.trim_start_matches(['<', '>', '|', '=']).chars();
     let kind = rest.next().ok_or_else(unknown)?;
     if kind == 'O' {

@@ -15,6 +15,7 @@ mod ipv6;
 pub mod item;
 mod literal;
 mod mac_address;
+mod printable;
 mod spead;
 mod udp;
 mod vlan;
@@ -25,6 +26,7 @@ pub(crate) use ethernet::EtherType;
 pub use frame::{Endpoints, FrameHeader, MixedFamilies};
 pub(crate) use ip::{default_ttl, ip_udp_header_len, max_payload_len};
 pub use mac_address::{MacAddress, MacAddressError};
+pub use printable::Printable;
 pub(crate) use spead::HEAP_CNT_OFFSET;
 pub use spead::{
     Flavour, FlavourError, HEADER_LEN, ITEM_POINTER_LEN, ItemPointer, MIN_PACKET_SIZE, Packet,

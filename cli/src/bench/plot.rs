@@ -1,11 +1,9 @@
 //! The drawing: throughput over heap size, a panel for each packet limit.
 
 use std::error::Error;
-use std::ffi::OsStr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use doorbell::output::Output;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
@@ -19,38 +17,18 @@ use super::report::{Report, Row, binary};
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane = Cartesian2d<HeapSizes, RangedCoordf64>;
 
-/// A file to draw into.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drawing(PathBuf);
-
-impl FromStr for Drawing {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = PathBuf::from(text);
-        match path.extension().and_then(OsStr::to_str) {
-            Some("svg") => Ok(Self(path)),
-            _ => {
-                let svg = path.with_extension("svg");
-                Err(format!("it is drawn as SVG, which browsers show: write {}", svg.display()))
-            }
-        }
-    }
+/// Draws a sweep into an SVG file.
+pub fn draw(report: &Report, output: &Output) -> Result<(), Box<dyn Error>> {
+    let mut drawing = String::new();
+    draw_into(&mut drawing, report)?;
+    Ok(output.write(drawing.as_bytes())?)
 }
 
-impl Drawing {
-    /// Draws a sweep into it.
-    pub fn draw(&self, report: &Report) -> Result<(), String> {
-        draw(report, &self.0)
-            .map_err(|error| format!("--plot: cannot draw {}: {error}", self.0.display()))
-    }
-}
-
-fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
+fn draw_into(drawing: &mut String, report: &Report) -> Result<(), Box<dyn Error>> {
     let panels: Vec<&[Row]> =
         report.rows.chunk_by(|a, b| a.packet_limit == b.packet_limit).collect();
     let height = TITLE_HEIGHT + PANEL_HEIGHT * panels.len() as u32;
-    let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
+    let root = SVGBackend::with_string(drawing, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let (title, rest) = root.split_vertically(TITLE_HEIGHT);
     draw_title(report, &title)?;

@@ -2,6 +2,7 @@
 
 use doorbell::receive::{Catalogue, Content, Frame, Heap};
 use doorbell::settings;
+use doorbell::wire::Printable;
 
 /// Picks frames out of heaps.
 pub struct Frames {
@@ -58,7 +59,7 @@ impl Frames {
             return Found::Unreadable(format!("no descriptor of item {id:#x} has come"));
         };
         let unreadable = |error: &dyn ToString| {
-            let name = &described.descriptor.name;
+            let name = Printable(&described.descriptor.name);
             Found::Unreadable(format!("item {id:#x} `{name}`: {}", error.to_string()))
         };
         let frame = match &described.item_type {
@@ -73,7 +74,10 @@ impl Frames {
             Some(Scaling { scale, offset }) => {
                 match frame.scaled(scale.unwrap_or(1.0), offset.unwrap_or(0.0)) {
                     Some(frame) => Found::Frame(frame),
-                    None => unreadable(&format!("{} is no number, to be scaled", frame.descr)),
+                    None => unreadable(&format!(
+                        "{} is no number, to be scaled",
+                        Printable(&frame.descr)
+                    )),
                 }
             }
         }

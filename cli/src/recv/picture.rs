@@ -1,9 +1,8 @@
 //! A frame as a picture, for a person to look at.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io;
 
+use doorbell::output::Output;
 use doorbell::receive::Frame;
 
 use super::store::StoreError;
@@ -62,16 +61,13 @@ impl Picture {
         &self.bytes
     }
 
-    /// Writes it to a PNG file.
+    /// Writes it as a PNG file.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), StoreError> {
-        let error = |source| StoreError::Write { path: path.to_owned(), source };
-        let file = File::create(path)
-            .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
-        let mut file = BufWriter::new(file);
+    pub fn save(&self, output: &Output) -> Result<(), StoreError> {
+        let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, self.width, self.height);
         encoder.set_color(match self.channels {
             1 => png::ColorType::Grayscale,
@@ -84,7 +80,8 @@ impl Picture {
                 writer.finish()
             })
             .map_err(io::Error::from);
-        encoded.and_then(|()| file.flush()).map_err(error)
+        let error = |source| StoreError { path: output.path().to_owned(), source };
+        encoded.and_then(|()| output.write(&file)).map_err(error)
     }
 }
 

@@ -1,8 +1,10 @@
 //! What is done with each heap.
 
-use std::path::PathBuf;
+use std::time::Duration;
 
+use doorbell::output::Output;
 use doorbell::receive::{Catalogue, Frame, Heap};
+use doorbell::wire::Printable;
 
 use super::frames::{Found, Frames};
 use super::picture::Picture;
@@ -10,6 +12,7 @@ use super::report::{Item, Reading, Written};
 use super::store::{Store, StoreError};
 use super::verification::Verification;
 use crate::args::RecvArguments;
+use crate::output::{Unwritable, output};
 
 /// Reads heaps: learns what they hold, compares, stores, and keeps the last frame for a picture.
 pub struct Reader {
@@ -17,7 +20,7 @@ pub struct Reader {
     verification: Option<Verification>,
     frames: Frames,
     store: Option<Store>,
-    preview: Option<PathBuf>,
+    preview: Option<Output>,
     /// The last frame, if there is to be a picture of it.
     last: Option<Frame>,
     /// Heaps with data so far, and how many count.
@@ -30,11 +33,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens what is to be written.
-    pub fn open(arguments: &RecvArguments) -> Result<Self, StoreError> {
+    /// Finds out whether what is to be written can be.
+    pub fn open(arguments: &RecvArguments) -> Result<Self, Unwritable> {
+        let force = arguments.force;
+        let preview = arguments.preview.as_ref();
+        let preview = preview.map(|path| output("--preview", path, "png", force)).transpose()?;
         let store = match (&arguments.write, &arguments.write_dir) {
-            (Some(path), _) => Some(Store::stack(path)?),
-            (None, Some(path)) => Some(Store::directory(path)?),
+            (Some(path), _) => Some(Store::stack(path, force)?),
+            (None, Some(path)) => Some(Store::directory(path, force)?),
             (None, None) => None,
         };
         Ok(Self {
@@ -42,7 +48,7 @@ impl Reader {
             verification: Verification::new(arguments.verify),
             frames: Frames::of(arguments.item.clone(), arguments.scale),
             store,
-            preview: arguments.preview.clone(),
+            preview,
             last: None,
             heaps: 0,
             limit: arguments.heaps.unwrap_or(u64::MAX),
@@ -84,8 +90,10 @@ impl Reader {
             let (descr, shape) = store.kind().unwrap_or_default();
             let why = format!(
                 "the frame of heap {cnt}, {} {:?}, does not go into one array with those before, \
-                 {descr} {shape:?}: use --write-dir",
-                frame.descr, frame.shape
+                 {} {shape:?}: use --write-dir",
+                Printable(&frame.descr),
+                frame.shape,
+                Printable(descr)
             );
             self.give_up(why);
         }
@@ -100,20 +108,30 @@ impl Reader {
         self.first_unreadable.get_or_insert(why);
     }
 
+    /// How long [`Reader::rest`] may wait; `None` if there is nothing for it to do.
+    pub fn patience(&self) -> Option<Duration> {
+        self.store.as_ref().and_then(Store::patience)
+    }
+
+    /// Has files hold what was read.
+    pub fn rest(&mut self) -> Result<(), StoreError> {
+        self.store.as_mut().map_or(Ok(()), Store::update)
+    }
+
     /// Closes files, paints the picture, and says what came of it.
     pub fn finish(mut self) -> (Reading, Result<(), StoreError>) {
-        let mut closed = self.store.as_mut().map_or(Ok(()), Store::finish);
+        let mut closed = self.rest();
         let mut preview = None;
-        if let Some(path) = self.preview.take() {
+        if let Some(output) = self.preview.take() {
             match self.last.as_ref().map(|frame| (frame, Picture::of(frame))) {
-                Some((_, Some(picture))) => match picture.save(&path) {
-                    Ok(()) => preview = Some(path.display().to_string()),
+                Some((_, Some(picture))) => match picture.save(&output) {
+                    Ok(()) => preview = Some(output.path().display().to_string()),
                     Err(error) => closed = closed.and(Err(error)),
                 },
                 Some((frame, None)) => self.give_up(format!(
                     "a frame of {} {:?} makes no picture: expected numbers of shape (height, width) or \
                      (height, width, 3)",
-                    frame.descr, frame.shape
+                    Printable(&frame.descr), frame.shape
                 )),
                 None => {}
             }

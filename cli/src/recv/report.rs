@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use doorbell::receive::{SubstreamTally, Tally};
+use doorbell::wire::Printable;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
@@ -170,8 +171,9 @@ impl Report {
         if let Some(written) = &self.reading.written {
             match (&written.descr, &written.shape) {
                 (Some(descr), Some(shape)) => say!(
-                    "written   {} of {descr} {shape:?} to {}",
+                    "written   {} of {} {shape:?} to {}",
                     plural(written.frames, "frame"),
+                    Printable(descr),
                     written.path
                 ),
                 _ => say!("written   nothing to {}: no frame came", written.path),
@@ -208,19 +210,20 @@ impl Report {
     }
 
     fn print_items(&self) {
-        let items = &self.reading.items;
-        let name = items.iter().map(|item| item.name.chars().count()).max().unwrap_or(0);
-        let kind = items.iter().map(|item| item.item_type.chars().count()).max().unwrap_or(0);
-        for (index, item) in items.iter().enumerate() {
+        // What a stream says must not do anything to the terminal.
+        let printable = |item: &Item| {
+            [&item.name, &item.item_type, &item.description].map(|it| Printable(it).to_string())
+        };
+        let items: Vec<_> = self.reading.items.iter().map(printable).collect();
+        let width = |column: usize| {
+            items.iter().map(|item| item[column].chars().count()).max().unwrap_or(0)
+        };
+        let (name_width, type_width) = (width(0), width(1));
+        for (index, [name, item_type, description]) in items.iter().enumerate() {
             let title = if index == 0 { "items" } else { "" };
-            // What a stream says must not do anything to the terminal.
-            let printable = |text: &str| text.replace(char::is_control, "?");
+            let id = self.reading.items[index].id;
             let line = format!(
-                "{title:<10}{:#06x} {:name$}  {:kind$}  {}",
-                item.id,
-                printable(&item.name),
-                printable(&item.item_type),
-                printable(&item.description)
+                "{title:<10}{id:#06x} {name:name_width$}  {item_type:type_width$}  {description}"
             );
             say!("{}", line.trim_end());
         }

@@ -1,71 +1,91 @@
 //! Frames in files of numpy.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use doorbell::output::{Output, OutputError};
 use doorbell::receive::Frame;
-use doorbell::wire::NumpyHeader;
+use nix::unistd::dup2_stdout;
 use thiserror::Error;
+
+use super::npy::head;
+use super::stack::Stack;
+use crate::output::{Unwritable, output, unwritable};
 
 /// Why what was received cannot be kept.
 #[derive(Debug, Error)]
-pub enum StoreError {
-    /// A file cannot be created.
-    #[error("cannot create {path}: {source}", path = path.display())]
-    Create {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {path}: {source}", path = path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+#[error("cannot write {path}: {source}", path = path.display())]
+pub struct StoreError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
 }
 
-/// Where frames are kept: in one file, with an axis that counts them, or each in its own.
+/// Where frames are kept: in one file, with an axis that counts them, each in a file of its own, or one after
+/// the other in a pipe.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     place: Place,
+    /// Those outside of a stack, which counts its own.
     frames: u64,
-    /// Element type and shape of the first frame, which all others must have.
+    /// Element type and shape of the first frame, which all others of a stack must have.
     kind: Option<(String, Vec<u64>)>,
 }
 
 #[derive(Debug)]
 enum Place {
-    Stack(BufWriter<File>),
-    Directory,
+    Stack(Stack),
+    Directory(Directory),
+    Pipe(File),
+}
+
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    replaced: bool,
+    /// How often a heap of that cnt came: senders may start again.
+    turns: HashMap<u64, u64>,
 }
 
 impl Store {
-    /// One file, which is replaced.
+    /// One file for all frames, or a pipe or a device, to which they go one after the other, each as a file of
+    /// its own; `-` is standard output, and all that the program says goes to standard error then.
     ///
     /// # Errors
     ///
-    /// If it cannot be created.
-    pub fn stack(path: &Path) -> Result<Self, StoreError> {
-        let file = File::create(path)
-            .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
-        Ok(Self::new(path, Place::Stack(BufWriter::with_capacity(BUFFER, file))))
+    /// If it cannot be written, or is a file that is not to be replaced.
+    pub fn stack(path: &Path, force: bool) -> Result<Self, Unwritable> {
+        if path == Path::new("-") {
+            let pipe = standard_output().map_err(|error| unwritable(WRITE, path, error))?;
+            return Ok(Self::new(path, Place::Pipe(pipe)));
+        }
+        let output = output(WRITE, path, "npy", force)?;
+        Ok(Self::new(
+            path,
+            match output.is_stream() {
+                true => {
+                    Place::Pipe(output.create().map_err(|error| unwritable(WRITE, path, error))?)
+                }
+                false => Place::Stack(Stack::new(output)),
+            },
+        ))
     }
 
     /// A directory, with a file `frame-CNT.npy` for the frame of each heap.
     ///
     /// # Errors
     ///
-    /// If there is no such directory, and it cannot be created.
-    pub fn directory(path: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(path)
-            .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
-        Ok(Self::new(path, Place::Directory))
+    /// If it cannot be made, or has such files already, which are not to be replaced.
+    pub fn directory(path: &Path, force: bool) -> Result<Self, Unwritable> {
+        check_directory(path, force).map_err(|reason| unwritable(WRITE_DIR, path, reason))?;
+        let directory = Directory { path: path.to_owned(), replaced: force, turns: HashMap::new() };
+        Ok(Self::new(path, Place::Directory(directory)))
     }
 
     fn new(path: &Path, place: Place) -> Self {
@@ -79,7 +99,10 @@ impl Store {
 
     /// How many frames were kept.
     pub fn frames(&self) -> u64 {
-        self.frames
+        match &self.place {
+            Place::Stack(stack) => stack.frames(),
+            Place::Directory(_) | Place::Pipe(_) => self.frames,
+        }
     }
 
     /// Element type and shape of the frames, once there is one.
@@ -94,79 +117,116 @@ impl Store {
     ///
     /// If a file cannot be written.
     pub fn add(&mut self, cnt: u64, frame: &Frame) -> Result<bool, StoreError> {
-        let is_first = self.kind.is_none();
         let (descr, shape) =
             self.kind.get_or_insert_with(|| (frame.descr.clone(), frame.shape.clone()));
         let written = match &mut self.place {
             Place::Stack(_) if *descr != frame.descr || *shape != frame.shape => return Ok(false),
-            Place::Stack(file) => {
-                let head = if is_first { stack_head(descr, shape, 0) } else { Vec::new() };
-                file.write_all(&head).and_then(|()| file.write_all(&frame.bytes))
-            }
-            Place::Directory => {
-                let path = self.path.join(format!("frame-{cnt:08}.npy"));
-                let head = head(&frame.descr, &frame.shape, None);
-                File::create(path).and_then(|mut file| {
-                    file.write_all(&head).and_then(|()| file.write_all(&frame.bytes))
-                })
-            }
+            Place::Stack(stack) => stack.add(frame),
+            Place::Directory(directory) => directory.add(cnt, &whole(frame)),
+            Place::Pipe(pipe) => pipe.write_all(&whole(frame)),
         };
         written.map_err(|source| self.error(source))?;
         self.frames += 1;
         Ok(true)
     }
 
-    /// Writes how many frames there are to the head of the file. A file without any is removed.
+    /// How long [`Store::update`] may wait, if there is anything to bring up to date.
+    pub fn patience(&self) -> Option<Duration> {
+        match &self.place {
+            Place::Stack(stack) => {
+                stack.due().map(|due| due.saturating_duration_since(Instant::now()))
+            }
+            Place::Directory(_) | Place::Pipe(_) => None,
+        }
+    }
+
+    /// Has the file say how many frames there are, and hold them.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn finish(&mut self) -> Result<(), StoreError> {
-        let Place::Stack(file) = &mut self.place else { return Ok(()) };
-        let written = match &self.kind {
-            Some((descr, shape)) => file
-                .rewind()
-                .and_then(|()| file.write_all(&stack_head(descr, shape, self.frames)))
-                .and_then(|()| file.flush()),
-            None => fs::remove_file(&self.path),
-        };
-        written.map_err(|source| self.error(source))
+    pub fn update(&mut self) -> Result<(), StoreError> {
+        match &mut self.place {
+            Place::Stack(stack) => stack.update().map_err(|source| self.error(source)),
+            Place::Directory(_) | Place::Pipe(_) => Ok(()),
+        }
     }
 
     fn error(&self, source: io::Error) -> StoreError {
-        StoreError::Write { path: self.path.clone(), source }
+        StoreError { path: self.path.clone(), source }
     }
 }
 
-/// The head of a file of `frames`, as long as for any other number.
-fn stack_head(descr: &str, shape: &[u64], frames: u64) -> Vec<u8> {
-    let stacked = |frames| [&[frames], shape].concat();
-    let longest = head(descr, &stacked(u64::MAX), None).len();
-    head(descr, &stacked(frames), Some(longest))
-}
-
-/// The head of a file, up to the first element: NEP 1, *A Simple File Format for NumPy Arrays*.
-fn head(descr: &str, shape: &[u64], len: Option<usize>) -> Vec<u8> {
-    let header = NumpyHeader { descr: descr.into(), fortran_order: false, shape: shape.to_vec() };
-    let text = header.to_string();
-    // Version 1.0 has two bytes for the length of the header, 2.0 has four.
-    let long = text.len() + ALIGNMENT > usize::from(u16::MAX);
-    let before = MAGIC.len() + if long { 6 } else { 4 };
-    let len = len.unwrap_or((before + text.len() + 1).next_multiple_of(ALIGNMENT));
-    let header_len = len - before;
-    let mut head = MAGIC.to_vec();
-    match long {
-        true => head.extend([&[2, 0][..], &(header_len as u32).to_le_bytes()].concat()),
-        false => head.extend([&[1, 0][..], &(header_len as u16).to_le_bytes()].concat()),
+impl Directory {
+    fn add(&mut self, cnt: u64, file: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(&self.path)?;
+        let turn = self.turns.entry(cnt).or_insert(0);
+        loop {
+            *turn += 1;
+            let path = self.path.join(frame_name(cnt, *turn));
+            let written = match Output::new(&path, self.replaced) {
+                Ok(output) => output.write(file),
+                Err(OutputError::Exists) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(OutputError::Io(error)) => Err(error),
+                Err(other) => Err(io::Error::other(other)),
+            };
+            // Somebody else's, since the directory was looked at.
+            if !written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+                return written;
+            }
+        }
     }
-    head.extend_from_slice(text.as_bytes());
-    head.resize(len - 1, b' ');
-    head.push(b'\n');
-    head
 }
 
-const MAGIC: &[u8] = b"\x93NUMPY";
-/// What numpy aligns elements to, for those who map the file.
-const ALIGNMENT: usize = 64;
-/// Small frames are gathered; those that are larger go to the file as they are.
-const BUFFER: usize = 1 << 20;
+/// A heap's file, whose cnt may come again.
+fn frame_name(cnt: u64, turn: u64) -> String {
+    match turn {
+        1 => format!("{FRAME}{cnt:08}.npy"),
+        _ => format!("{FRAME}{cnt:08}-{turn}.npy"),
+    }
+}
+
+/// Whether frames can be put into a directory, which may be yet to be made.
+fn check_directory(path: &Path, force: bool) -> Result<(), OutputError> {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry?.file_name();
+                let name = name.to_string_lossy();
+                if !force && name.starts_with(FRAME) && name.ends_with(".npy") {
+                    return Err(OutputError::Exists);
+                }
+            }
+            Output::new(&path.join(FRAME), true).map(drop)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let is_there = |it: &&Path| fs::symlink_metadata(it).is_ok();
+            let above = path.ancestors().skip(1).find(is_there).unwrap_or(Path::new("."));
+            // The directory is made with the first frame, as a file would be.
+            Output::new(&above.join(FRAME), true).map(drop)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A frame as a file of its own.
+fn whole(frame: &Frame) -> Vec<u8> {
+    let mut file = head(&frame.descr, &frame.shape);
+    file.extend_from_slice(&frame.bytes);
+    file
+}
+
+/// Standard output for frames alone.
+fn standard_output() -> io::Result<File> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        return Err(io::Error::other("standard output is a terminal, which shows no frames"));
+    }
+    let pipe = stdout.as_fd().try_clone_to_owned()?;
+    dup2_stdout(io::stderr())?;
+    Ok(pipe.into())
+}
+
+const WRITE: &str = "--write";
+const WRITE_DIR: &str = "--write-dir";
+const FRAME: &str = "frame-";

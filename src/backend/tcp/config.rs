@@ -99,3 +99,6 @@ impl TcpConfig {
         Ok((self.source_port != 0).then(|| SocketAddr::new(any, self.source_port)))
     }
 }
+
+/// As in `--backend`.
+pub(crate) const NAME: &str = "tcp";

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
-use super::NAME;
+use super::config::NAME;
 use super::config::TcpConfig;
 use super::pieces::Pieces;
 use crate::backend::socket::{

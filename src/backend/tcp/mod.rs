@@ -12,6 +12,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(crate) use self::config::NAME;
 pub use self::config::TcpConfig;
 use self::connection::{Blocked, Connection, Shared};
 pub use super::socket::ZeroCopy;
@@ -196,7 +197,5 @@ impl fmt::Debug for Tcp {
     }
 }
 
-/// As in `--backend`.
-pub(crate) const NAME: &str = "tcp";
 /// The packets are of no batch that was registered, or do not follow what was sent in part.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Datagrams;
+use super::queue_address::QueueAddress;
 use crate::region::Placement;
 use crate::wire::FrameHeader;
 
@@ -32,6 +32,19 @@ pub enum Flows {
     Frames(Vec<FrameHeader>),
     /// Messages to other queues: unreliable datagrams.
     Datagrams(Datagrams),
+}
+
+/// Messages to queues, all from one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Where those of each flow go.
+    pub queues: Vec<QueueAddress>,
+    /// Index of the address that each comes from, in the port's table.
+    pub gid_indices: Vec<u8>,
+    /// Time to live; 1 for multicast and 64 for unicast unless given.
+    pub ttl: Option<u8>,
+    /// Bytes that headers and check sums of the link and of RDMA add to a message.
+    pub overhead: usize,
 }
 
 impl Flows {
@@ -82,3 +95,6 @@ impl Default for CompletionMode {
         Self::Event { spin: Self::SPIN }
     }
 }
+
+/// As in `--backend`.
+pub(crate) const NAME: &str = "verbs";

@@ -7,29 +7,16 @@ use std::sync::Arc;
 
 use ibverbs_dl as sys;
 
+use super::config::{Datagrams, Flows, VerbsConfig};
 use super::context::Context;
 use super::device::{LinkLayer, RdmaDevice};
 use super::error::{explain, non_null, zero};
 use super::queue_address::QueueAddress;
 use super::resolve::{VerbsRequest, locate};
-use super::{Flows, VerbsConfig};
 use crate::backend::OpenError;
 use crate::backend::interface::{Interface, is_link_local};
 use crate::backend::neighbour::Path;
 use crate::wire::MacAddress;
-
-/// Messages to queues, all from one port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datagrams {
-    /// Where those of each flow go.
-    pub queues: Vec<QueueAddress>,
-    /// Index of the address that each comes from, in the port's table.
-    pub gid_indices: Vec<u8>,
-    /// Time to live; 1 for multicast and 64 for unicast unless given.
-    pub ttl: Option<u8>,
-    /// Bytes that headers and check sums of the link and of RDMA add to a message.
-    pub overhead: usize,
-}
 
 impl VerbsRequest {
     /// Finds the device, and the address on it to send from to each queue.

@@ -7,7 +7,7 @@ use std::io;
 use ibverbs_dl as sys;
 use thiserror::Error;
 
-use super::NAME;
+use super::config::NAME;
 use crate::backend::SendError;
 
 /// For verbs that return null and set errno: `ibv_open_device(3)`, `ibv_alloc_pd(3)`.

@@ -30,11 +30,11 @@ use std::time::{Duration, Instant};
 
 use ibverbs_dl as sys;
 
-pub use self::config::{CompletionMode, Flows, VerbsConfig};
+pub(crate) use self::config::NAME;
+pub use self::config::{CompletionMode, Datagrams, Flows, VerbsConfig};
 use self::context::Context;
 pub use self::context::DeviceCaps;
 use self::datagram::AddressHandle;
-pub use self::datagram::Datagrams;
 use self::error::{Failure, explain};
 use self::presence::Presence;
 use self::queue::{QueueKind, QueuePair};
@@ -386,8 +386,6 @@ fn failed(call: &'static str) -> impl Fn(io::Error) -> SendError {
     move |error| SendError::Os { call, errno: error.raw_os_error().unwrap_or(0) }
 }
 
-/// As in `--backend`.
-pub(crate) const NAME: &str = "verbs";
 /// Completions taken off the queue at once.
 const COMPLETIONS: usize = 16;
 /// Posts rarely come back in more parts.

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::config::{CompletionMode, Flows, NAME, VerbsConfig};
 use super::device::{PortState, RdmaDevice, RdmaPort};
-use super::{CompletionMode, Flows, NAME, QueueAddress, VerbsConfig};
+use super::queue_address::QueueAddress;
 use crate::backend::OpenError;
 use crate::backend::interface::Interface;
 use crate::backend::neighbour::Path;

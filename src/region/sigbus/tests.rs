@@ -14,8 +14,9 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 
-use super::super::memory::{Memory, page_size};
+use super::super::memory::Memory;
 use super::*;
+use crate::page::page_size;
 
 /// Runs `body` in a process of its own, which is this test alone, and returns how that ended.
 fn alone(test: &str, body: fn()) -> Option<Output> {
