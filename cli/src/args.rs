@@ -215,15 +215,6 @@ impl FromStr for Verify {
     }
 }
 
-fn drawing(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    let svg = path.with_extension("svg");
-    match path == svg {
-        true => Ok(path),
-        false => Err(format!("it is drawn as SVG, which browsers show: write {}", svg.display())),
-    }
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
     seconds
@@ -287,7 +278,7 @@ pub struct BenchArguments {
     pub json: bool,
 
     /// Draw the throughput into this file [default: none]
-    #[arg(long, value_name = "FILE.svg", value_parser = drawing)]
+    #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 
     /// Replace that file if it exists, which is otherwise kept

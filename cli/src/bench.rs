@@ -33,10 +33,11 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Usage(error.to_string()))?;
     // The thread may move to a network of its own, which the rest of the program does not see and
     // which ends with it.
-    let report = thread::scope(|scope| {
-        let measurement = scope.spawn(|| measure(&arguments));
-        measurement.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    let measurement = thread::scope(|scope| {
+        let measurement = thread::Builder::new().spawn_scoped(scope, || measure(&arguments))?;
+        Ok(measurement.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let report = measurement.map_err(|error| Failure::Thread { name: "bench".into(), error })??;
     if arguments.json {
         say!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
     } else {

@@ -31,6 +31,7 @@ mod signals;
 pub mod source;
 mod standard_error;
 mod standard_output;
+mod threads;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -76,7 +77,7 @@ fn obey(arguments: Arguments) -> ExitCode {
         Command::Man(arguments) => manual::page(&arguments),
     };
     result.unwrap_or_else(|failure| {
-        standard_error::line(format_args!("doorbell: {failure}"));
+        standard_error::line(format_args!("doorbell: {}", failure.words()));
         failure.code()
     })
 }

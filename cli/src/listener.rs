@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use doorbell::receive::{Expectation, Progress as Arrivals, Received, Receiver};
 
 use super::exit::Failure;
 use super::setup::LOOPBACK;
 use super::source::Source;
+use super::threads;
 use doorbell::sender::admission::Arrivals as Admitted;
 use doorbell::stream::StreamPlan;
 
@@ -26,7 +27,11 @@ impl Listener {
         Ok(Receiver::bind(ANY_PORT, RECEIVE_BUFFER)?)
     }
 
-    pub(super) fn start(receiver: Receiver, plan: &StreamPlan, source: &dyn Source) -> Self {
+    pub(super) fn start(
+        receiver: Receiver,
+        plan: &StreamPlan,
+        source: &dyn Source,
+    ) -> Result<Self, Failure> {
         let stream = &plan.settings().stream;
         let items = source.items().iter().map(|item| (item.descriptor.id, item.size)).collect();
         let expectation = Expectation {
@@ -44,8 +49,9 @@ impl Listener {
         let window = receiver.window(packets.map(|packet| packet.len()).max().unwrap_or(0));
         let arrivals = Arc::new(Arrivals::default());
         let progress = arrivals.clone();
-        let thread = thread::spawn(move || receiver.run(expectation, &progress));
-        Self { thread, arrivals, window }
+        let thread =
+            threads::start("loopback receiver", move || receiver.run(expectation, &progress))?;
+        Ok(Self { thread, arrivals, window })
     }
 
     /// Has a stream send no more than there is room for.

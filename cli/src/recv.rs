@@ -14,7 +14,7 @@ mod verification;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
@@ -30,6 +30,7 @@ use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::json;
 use super::signals::interruption;
 use super::standard_error;
+use super::threads;
 
 /// Receives a stream, and says what came of it.
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
@@ -51,7 +52,7 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     let mut session = Session {
         inlet,
         window,
-        desk: Desk::start(reader),
+        desk: Desk::start(reader)?,
         progress: Progress::new(arguments.heaps, arguments.quiet),
         begin: None,
         latest: Instant::now(),
@@ -185,10 +186,10 @@ struct Desk {
 }
 
 impl Desk {
-    fn start(mut reader: Reader) -> Self {
+    fn start(mut reader: Reader) -> Result<Self, Failure> {
         let (heaps, inbox) = channel::<Heap>();
         let (outbox, back) = channel();
-        let thread = thread::spawn(move || {
+        let thread = threads::start("frames", move || {
             loop {
                 // Files are kept up to date while nothing comes, too.
                 let read = match inbox.recv_timeout(reader.patience().unwrap_or(Duration::MAX)) {
@@ -205,8 +206,8 @@ impl Desk {
                     return (reader, read);
                 }
             }
-        });
-        Self { heaps, back, thread }
+        })?;
+        Ok(Self { heaps, back, thread })
     }
 
     /// Whether the reader has given up.

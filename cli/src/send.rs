@@ -33,7 +33,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let receiver = embedded.then(Listener::bind).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
     let Setup { config, source, plan } = Setup::new(config, address, &ended)?;
-    let listener = receiver.map(|it| Listener::start(it, &plan, source.as_ref()));
+    let listener = receiver.map(|it| Listener::start(it, &plan, source.as_ref())).transpose()?;
     let monitor = Monitor::bind(&config)?;
     let nic = Nic::of(&plan);
     let before = nic.as_ref().and_then(Nic::counters);

@@ -79,7 +79,7 @@ const CASES: &[Case] = &[
     ("send --frame-rate 60Hz", &["--frame-rate", "60 or 29.97"]),
     ("send --warm-up 1", &["--warm-up", "such as 2s"]),
     ("send --log-interval 0.5", &["--log-interval", "`0.5` is not a whole number"]),
-    ("recv --heaps 1e6", &["--heaps", "`1e6` is not a whole number, 1 or above"]),
+    ("recv --heaps 1e6", &["--heaps", "`1e6` is not in 1..: a whole number, in digits"]),
     ("recv --timeout -1", &["--timeout", "such as 2.5"]),
     ("bench --sizes 8kb", &["--sizes", "did you mean 8KiB or 8kB?"]),
     // Addresses.
@@ -112,7 +112,7 @@ const CASES: &[Case] = &[
         &["the source ended after 0 bytes", "a heap takes 8192", "lower the heap size"],
     ),
     // Files to write.
-    ("bench --plot x.jpg", &["--plot", "x.svg"]),
+    ("bench --plot x.jpg", &["--plot x.jpg", "ends so", ".svg"]),
     (
         "send --pcap x.pcap",
         &["backend.pcap (--pcap) and backend.kind (--backend)", "drop the file"],
