@@ -24,7 +24,7 @@ use socket2::SockAddr;
 
 pub use self::config::*;
 use self::messages::{Messages, Singles};
-use self::post::Post;
+use self::post::{Blocked, LONGEST_PAUSE, Outlet, Post};
 pub use self::segmentation::{max_segments, max_segments_through};
 use self::socket::Socket;
 pub use self::socket::route_mtu;
@@ -54,19 +54,6 @@ pub struct Udp {
     notifications: Notifications,
 }
 
-/// What a post goes through, whatever it is of.
-struct Outlet {
-    socket: Socket,
-    singles: Singles,
-    segmentation: Suspension,
-    /// How long to wait when the device queue is full; 0 if it is not.
-    pause: Duration,
-    /// Whether the socket was waited for, and nothing was sent since.
-    waited: bool,
-    done: Vec<Done>,
-    counters: Counters,
-}
-
 /// What has been done since the last post to learn of notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notifications {
@@ -77,17 +64,6 @@ enum Notifications {
     Glanced,
     /// The error queue was read.
     Read,
-}
-
-/// Why a post was short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blocked {
-    /// The socket's send buffer is full.
-    Socket,
-    /// The queue of the device is. Nobody tells when it no longer is.
-    Device,
-    /// As much as can be is being sent without copying.
-    Pinned,
 }
 
 impl Udp {
@@ -293,5 +269,3 @@ pub const MESSAGES_PER_CALL: usize = MAX_PER_CALL;
 const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 /// The batch is not of a region that was registered, or has no such packets.
 const UNKNOWN: SendError = SendError::Os { call: "post", errno: libc::EINVAL };
-/// What a queue of a thousand such packets takes: if that does not help, more does not.
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::messages::{Messages, Outcome, Sent};
-use super::{Blocked, LONGEST_PAUSE, Outlet};
-use crate::backend::socket::ZeroCopy;
-use crate::backend::{Done, SendError};
+use super::messages::{Messages, Outcome, Sent, Singles};
+use super::socket::Socket;
+use crate::backend::socket::{Suspension, ZeroCopy};
+use crate::backend::{Counters, Done, SendError};
 use crate::plan::PlannedPacket;
 use crate::region::Slot;
 
@@ -79,6 +79,30 @@ impl<'a> Post<'a> {
     fn rest(&self) -> Range<u32> {
         self.next..self.end
     }
+}
+
+/// What a post goes through, whatever it is of.
+pub(super) struct Outlet {
+    pub(super) socket: Socket,
+    pub(super) singles: Singles,
+    pub(super) segmentation: Suspension,
+    /// How long to wait when the device queue is full; 0 if it is not.
+    pub(super) pause: Duration,
+    /// Whether the socket was waited for, and nothing was sent since.
+    pub(super) waited: bool,
+    pub(super) done: Vec<Done>,
+    pub(super) counters: Counters,
+}
+
+/// Why a post was short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// The socket's send buffer is full.
+    Socket,
+    /// The queue of the device is. Nobody tells when it no longer is.
+    Device,
+    /// As much as can be is being sent without copying.
+    Pinned,
 }
 
 impl Outlet {
@@ -281,3 +305,5 @@ pub(super) const CALL: &str = "sendmmsg";
 const MAX_EXPLAINED: u32 = 64;
 /// What two large packets take at 10 Gbit/s.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
+/// What a queue of a thousand such packets takes: if that does not help, more does not.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(5);
