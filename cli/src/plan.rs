@@ -18,8 +18,9 @@ use super::setup::{LOOPBACK, Setup};
 /// Shows what a send would use.
 pub fn run(arguments: PlanArguments) -> Result<ExitCode, Failure> {
     let config = arguments.what.configuration()?;
-    // A plan reads nothing, so nothing needs stopping.
+    // A plan reads nothing: what is read as it comes has ended already.
     let stop = Stop::new().map_err(|error| Failure::Usage(error.to_string()))?;
+    stop.raise();
     let Setup { source, plan, .. } = Setup::new(config, LOOPBACK, &stop)?;
     let summary = Summary::of(&plan, source.heap_len())?;
     if arguments.json {

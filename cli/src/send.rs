@@ -176,7 +176,7 @@ impl Filler {
                 return match stream.submitted() {
                     0 if !self.ended.is_raised() => Err(SourceError::NoHeap {
                         bytes: self.partial,
-                        heap_len: self.source.heap_len(),
+                        heap_len: self.source.taken_len(),
                     }),
                     _ => Ok(()),
                 };
@@ -210,7 +210,7 @@ impl Filler {
                 Filled::Partial(bytes) => {
                     self.partial = bytes;
                     if !self.ended.is_raised() && first + u64::from(heap) > 0 {
-                        let len = self.source.heap_len();
+                        let len = self.source.taken_len();
                         tracing::warn!(
                             "the source ended in the middle of a heap: its last {bytes} bytes, of \
                              {len} that a heap has, were not sent"

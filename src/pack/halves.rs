@@ -45,7 +45,7 @@ fn encode(encoder: &Encoder, samples: Samples<'_>, payload: PayloadMut<'_>) -> i
     let encode_second =
         || encoder.encode(second, &mut *back.lock().unwrap_or_else(PoisonError::into_inner));
     thread::scope(|scope| {
-        let other = thread::Builder::new().spawn_scoped(scope, &encode_second);
+        let other = thread::Builder::new().spawn_scoped(scope, encode_second);
         let mut loss = encoder.encode(first, &mut Pieces::new(front))?;
         loss.add(match other.map(ScopedJoinHandle::join) {
             Ok(Ok(others)) => others?,

@@ -134,8 +134,8 @@ impl Program {
                     PACK,
                     "pack",
                     "u8|u10|u12|u14|u16|f16|f32",
-                    "Convert the samples of a .npy file, or of a raw file's only item, to packed integers or \
-                     floats",
+                    "Convert the samples of a .npy file, or of the only item of a raw file, a FIFO or standard \
+                     input, to packed integers or floats",
                     "send them as they are",
                     |it| &mut it.pack,
                 ),
