@@ -174,7 +174,7 @@ mod tests {
         let mut look =
             |millis, bytes| pace.bytes_per_second(start + Duration::from_millis(millis), bytes);
         assert_eq!((look(0, 0), look(100, 1 << 30)), (None, None));
-        assert_eq!(look(500, 1 << 30), Some(f64::from(1 << 31)));
-        assert_eq!(look(1000, 1 << 30), Some(f64::from(1 << 30)));
+        assert_eq!(look(500, 1 << 30), Some(f64::from(1_u32 << 31)));
+        assert_eq!(look(1000, 1 << 30), Some(f64::from(1_u32 << 30)));
     }
 }

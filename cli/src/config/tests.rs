@@ -258,7 +258,7 @@ fn what_cannot_be_sent_names_its_keys() {
         (
             "--pack u10 --source -",
             "source.pack (--pack) and source.kind (--source) do not go together: ",
-            "only files are packed",
+            "only files and pipes are packed",
         ),
         (
             "--pack u10 --source a.raw",
