@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 import sys
 import tomllib
 from pathlib import Path
@@ -23,7 +24,18 @@ Heap = list[bytes]
 
 def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "seeds"
-    for target, seeds in {"packets": packets(), "descriptor": descriptors(), "toml": tomls(), "npy": npys()}.items():
+    targets = {
+        "packets": packets(),
+        "descriptor": descriptors(),
+        "toml": tomls(),
+        "npy": npys(),
+        "model": models(),
+        "stream": streams(),
+        "capture": captures(),
+        "icmp": notices(),
+        "netlink": replies(),
+    }
+    for target, seeds in targets.items():
         directory = out / target
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
@@ -108,6 +120,134 @@ def documented_keys() -> list[tuple[str, str]]:
 
 def npys() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((HERE.parent / "cli" / "tests" / "data").glob("*.npy"))}
+
+
+def models() -> dict[str, bytes]:
+    """A byte that says what the window is like, and five for each packet: the target has their meaning."""
+    length = {7: 1, 4096: 2, 64: 3, 65: 4, 1000: 6}
+
+    def heap(cnt: int, size: int, step: int = 200, rest: tuple[int, int] = (0, 4)) -> list[bytes]:
+        # Offsets are multiples of 16 where they do not fit a byte.
+        scale = 16 if size > 255 else 1
+        step = min(step, 255) // scale * scale
+        packets = []
+        for offset in range(0, size, step):
+            part = min(step, size - offset)
+            packets.append(bytes([length[size] << 5 | cnt, offset // scale, part, rest[0], rest[1] | (scale > 1)]))
+        return packets
+
+    def stream(kind: int, packets: list[bytes]) -> bytes:
+        return bytes([kind]) + b"".join(packets)
+
+    singles = [packet for cnt in range(1, 31) for packet in heap(cnt, 64)]
+    parts = [packet for cnt in range(1, 25) for packet in heap(cnt, 1000)]
+    long = [packet for cnt in range(1, 5) for packet in heap(cnt, 4096, 240)]
+    from_a, from_b = (0, 0b0001_1100), (0, 0b0010_1100)
+    again = [packet for rest in (from_a, from_b) for cnt in range(1, 12) for packet in heap(cnt, 1000, rest=rest)]
+    both = [packet for cnt in range(1, 20) for at in (0, 1) for packet in heap(cnt, 65, 20, (at, 4))]
+    empty = bytes([4, 0, 0, 0, 4])
+    return {
+        "singles": stream(7, singles),
+        "parts": stream(7, parts),
+        "long": stream(7, long),
+        "wrapped": stream(8 | 16 | 7, singles + parts),
+        "reordered": stream(7, [parts[at ^ 3] for at in range(len(parts) & ~3)]),
+        "lost": stream(3, [packet for at, packet in enumerate(parts) if at % 7]),
+        "twice": stream(3, [packet for packet in parts for _ in (0, 1)]),
+        "restart": stream(1, singles * 3),
+        "other_source": stream(5, again),
+        "two_substreams": stream(128 | 3, both),
+        "stale_length": stream(7, [*heap(2, 1000), *heap(3, 1000), heap(4, 1000)[0], empty, *heap(5, 1000)]),
+        "jumps": stream(2, [packet for cnt in (1, 2, 30, 31, 3, 4, 29, 5) for packet in heap(cnt, 65)]),
+        "held": stream(0, [packet for cnt in range(1, 31) for packet in heap(cnt, 65, rest=(0, 0))]),
+    }
+
+
+def streams() -> dict[str, bytes]:
+    """A byte that says how many lengths of pieces follow, these, and packets one after the other."""
+    whole = b"".join(packet for it in packets_of_a_stream() for packet in it)
+    return {
+        "at_once": b"\x00" + whole,
+        "in_pieces": bytes([3, 7, 200, 1]) + whole,
+        "cut_off": bytes([1, 40]) + whole[:-7],
+        "out_of_step": bytes([1, 90]) + whole[:200] + whole[201:],
+    }
+
+
+def packets_of_a_stream() -> list[Heap]:
+    samples = [heap(cnt, [immediate(0x1600, cnt), payload(0x3300, 300)], 160) for cnt in range(2, 5)]
+    return [heap(1, generate.tutorial(40, 300)), *samples, heap(5, [{"kind": "stop"}])]
+
+
+def captures() -> dict[str, bytes]:
+    """Captures of Ethernet, with and without a tag, of raw IP, and of tcpdump's `any`."""
+    sent = [packet for it in packets_of_a_stream() for packet in it]
+
+    def file(link: int, frames: list[bytes], order: str = "<", magic: int = 0xA1B2C3D4) -> bytes:
+        out = struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 1 << 18, link)
+        return out + b"".join(struct.pack(f"{order}IIII", 1, 2, len(it), len(it)) + it for it in frames)
+
+    def udp(payload: bytes) -> bytes:
+        return struct.pack("!HHHH", 5000, 7148, 8 + len(payload), 0) + payload
+
+    def ipv4(payload: bytes) -> bytes:
+        body = udp(payload)
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0)
+        return head + bytes([192, 0, 2, 1, 239, 1, 0, 0]) + body
+
+    def ipv6(payload: bytes) -> bytes:
+        body = udp(payload)
+        return struct.pack("!IHBB", 6 << 28, len(body), 17, 1) + bytes(31) + b"\1" + b"\xff" + bytes(14) + b"\1" + body
+
+    ethernet = bytes(12) + b"\x08\x00"
+    tagged = bytes(12) + b"\x81\x00\x00\x05\x86\xdd"
+    return {
+        "ethernet.pcap": file(1, [ethernet + ipv4(it) for it in sent]),
+        "tagged_ipv6.pcap": file(1, [tagged + ipv6(it) for it in sent], ">", 0xA1B23C4D),
+        "raw.pcap": file(101, [ipv4(it) for it in sent[:2]] + [ipv6(it) for it in sent[2:]]),
+        "any.pcap": file(276, [b"\x08\x00" + bytes(18) + ipv4(it) for it in sent]),
+        "any_before.pcap": file(113, [bytes(14) + b"\x08\x00" + ipv4(it) for it in sent])[:-5],
+    }
+
+
+def notices() -> dict[str, bytes]:
+    """The length of an address, the address as a `sockaddr_in6`, and a control message: ip(7), `IP_RECVERR`."""
+    v4 = struct.pack("=HH4s8x12x", 2, 7148, bytes([192, 0, 2, 7]))
+    v6 = struct.pack("=HHI16sI", 10, 7148, 0, bytes(15) + b"\1", 3)
+
+    def notice(name: bytes, used: int, level: int, kind: int, errno: int, origin: int, info: int = 0, data: int = 0) -> bytes:
+        error = struct.pack("=IBBBxII", errno, origin, 3, 1, info, data)
+        return bytes([used]) + name + struct.pack("=Qii", 16 + len(error) + 28, level, kind) + error + v6
+
+    return {
+        "refused_ipv4": notice(v4, 16, 0, 11, 111, 2),
+        "unreachable_ipv6": notice(v6, 28, 41, 25, 113, 3),
+        "zero_copy": notice(v4, 0, 0, 11, 0, 5, 3, 9),
+        "other": notice(v4, 16, 1, 2, 0, 1),
+    }
+
+
+def replies() -> dict[str, bytes]:
+    """Replies of rtnetlink(7): a route, a neighbour, a link, an error."""
+
+    def attribute(kind: int, value: bytes) -> bytes:
+        return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+    def message(kind: int, body: bytes) -> bytes:
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 7, 0) + body
+
+    v4 = bytes([192, 0, 2, 7])
+    route = bytes([2, 32, 0, 0, 254, 0, 0, 1]) + bytes(4)
+    route += attribute(1, v4) + attribute(4, struct.pack("=I", 2)) + attribute(7, v4) + attribute(5, v4)
+    neighbour = struct.pack("=BxxxiHBB", 2, 2, 2, 0, 1) + attribute(1, v4) + attribute(2, bytes(range(6)))
+    link = struct.pack("=BxHiII", 0, 1, 2, 0x1043, 0)
+    link += attribute(3, b"eth0\0") + attribute(4, struct.pack("=I", 9000)) + attribute(1, bytes(range(6)))
+    return {
+        "route": message(24, route),
+        "neighbour": message(28, neighbour),
+        "link": message(16, link),
+        "error": message(2, struct.pack("=i", -19) + message(18, bytes(16))),
+    }
 
 
 def framed(heaps: list[Heap]) -> bytes:

@@ -135,6 +135,11 @@ fn no_file_imports_one_that_imports_it() {
     let files = files();
     let mut edges: BTreeMap<&Name, BTreeSet<Name>> = BTreeMap::new();
     for (module, imports) in &files {
+        // An error may name what it is about.
+        if module.last().is_some_and(|last| last == "error") {
+            edges.insert(module, BTreeSet::new());
+            continue;
+        }
         let of_this = imports.taken.iter().filter_map(|written| absolute(module, written, &files));
         let origins = of_this.filter_map(|item| origin(&item, &files, 8));
         edges.insert(module, origins.filter(|it| it != module && !it.is_empty()).collect());
@@ -147,10 +152,8 @@ fn no_file_imports_one_that_imports_it() {
         }
         seen
     };
-    let is_error = |name: &Name| name.last().is_some_and(|last| last == "error");
     let circles: Vec<String> = (edges.iter())
         .flat_map(|(module, targets)| targets.iter().map(move |target| (*module, target)))
-        .filter(|(module, target)| !is_error(module) && !is_error(target))
         .filter(|(module, target)| reached(target).contains(*module))
         .map(|(module, target)| format!("{} -> {}", module.join("/"), target.join("/")))
         .collect();

@@ -1,24 +1,58 @@
-//! The verifying receiver on loopback.
+//! Receiving and verifying on loopback.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use doorbell::receive::{Expectation, Progress, Received, Receiver, TIMESTAMP_ITEM};
+use doorbell::receive::{
+    KnownStream, Listener, TIMESTAMP_ITEM, Tally, Verification, Window, WindowConfig,
+};
 use doorbell::wire::{Flavour, ItemPointer, PacketHeader, StreamControl, item};
 use nix::sys::socket::{setsockopt, sockopt};
 
 const FLAVOUR: Flavour = Flavour::SPEAD_64_48;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Heaps of which every byte is the heap's index.
-fn pattern(heap_len: usize) -> Expectation {
-    let matches = |index: u64, payload: &[u8]| payload.iter().all(|byte| *byte == index as u8);
-    Expectation {
-        verifier: Some(Box::new(matches)),
-        ..Expectation::new(FLAVOUR, vec![(0x3300, heap_len)])
+/// A receiver of heaps of `heap_len` bytes, of which every byte is the heap's index.
+struct Receiver {
+    listener: Listener,
+    window: Window,
+    mismatched: Arc<AtomicU64>,
+}
+
+impl Receiver {
+    fn bind(to: SocketAddr, buffer: usize, heap_len: usize, heaps: Option<u64>) -> Self {
+        let matches = |index: u64, payload: &[u8]| payload.iter().all(|byte| *byte == index as u8);
+        let items = vec![(0x3300, heap_len)];
+        let stream = KnownStream { items, first_cnt: 1, cnt_step: 1, heaps };
+        let mut verification = Verification::known(stream, Some(Box::new(matches)));
+        let mismatched = Arc::new(AtomicU64::new(0));
+        let counter = mismatched.clone();
+        let config = WindowConfig { heaps: 64, max_heap_len: 1 << 20, substreams: 1 };
+        let window = Window::new(config).consumed_by(move |heap| {
+            let wrong = heap.is_data() && !verification.matches(heap);
+            counter.fetch_add(u64::from(wrong), Ordering::Relaxed);
+        });
+        Self { listener: Listener::bind(&[to], None, buffer).unwrap(), window, mismatched }
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addrs().next().unwrap()
+    }
+
+    /// Receives until the stop heap has come, or nothing comes for so long.
+    fn run(mut self, idle: Duration, packets: &AtomicU64) -> (Tally, u64) {
+        while !self.window.is_stopped() {
+            match self.listener.receive(&mut self.window, idle).unwrap() {
+                0 => break,
+                some => packets.fetch_add(some as u64, Ordering::Relaxed),
+            };
+        }
+        self.window.finish();
+        (self.window.tally(), self.mismatched.load(Ordering::Relaxed))
     }
 }
 
@@ -66,20 +100,19 @@ fn stop() -> Vec<u8> {
     packet(0, &[stop, ItemPointer::addressed(FLAVOUR, item::NULL, 0)], 1, 0, &[0])
 }
 
-/// What a receiver says of datagrams that fit its buffer all at once.
+/// What a receiver says of datagrams that fit its buffer all at once, and how many heaps were not as they
+/// should be.
 fn receive(
     to: SocketAddr,
-    expectation: Expectation,
+    idle: Duration,
     datagrams: impl IntoIterator<Item = Vec<u8>>,
-) -> Received {
-    let receiver = Receiver::bind(to, 4 << 20).unwrap();
+) -> (Tally, u64) {
+    let receiver = Receiver::bind(to, 4 << 20, 4500, Some(20));
     let socket = UdpSocket::bind((receiver.local_addr().ip(), 0)).unwrap();
     for datagram in datagrams {
         socket.send_to(&datagram, receiver.local_addr()).unwrap();
     }
-    let progress = Progress::default();
-    progress.stop();
-    receiver.run(expectation, &progress)
+    receiver.run(idle, &AtomicU64::new(0))
 }
 
 #[test]
@@ -87,12 +120,10 @@ fn a_stream_arrives_intact() {
     for to in [LOOPBACK, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))] {
         let datagrams = (0..20).flat_map(|index| heap(index, 4500)).chain([stop()]);
         // Not the time limit, but the stop heap ends it.
-        let idle = Duration::from_secs(3600);
-        let expectation = Expectation { heaps: Some(20), idle, ..pattern(4500) };
-        let received = receive(to, expectation, datagrams);
-        assert!(received.is_intact(), "{received:?}");
-        assert_eq!((received.heaps, received.packets), (20, 101));
-        assert_eq!(received.payload_bytes, 20 * 4500 + 1);
+        let (tally, mismatched) = receive(to, Duration::from_secs(3600), datagrams);
+        assert_eq!((tally.heaps, tally.incomplete, tally.missing, mismatched), (20, 0, 0, 0));
+        assert_eq!((tally.packets, tally.payload_bytes), (101, 20 * 4500 + 1));
+        assert!(tally.substreams[0].stopped);
     }
 }
 
@@ -104,16 +135,15 @@ fn what_is_missing_or_wrong_is_counted() {
     heaps[7] = heap(8, 4500);
     heaps[9] = heap(700, 4500);
     heaps.push(vec![b"not SPEAD".to_vec(), Vec::new()]);
-    let expectation =
-        Expectation { heaps: Some(20), idle: Duration::from_millis(1), ..pattern(4500) };
     // No stop heap: it ends when nothing arrives any more.
-    let received = receive(LOOPBACK, expectation, heaps.concat());
-    assert!(!received.is_intact());
-    assert_eq!((received.heaps, received.incomplete), (17, 3));
-    // One has a wrong byte, and one is none of the stream's.
-    assert_eq!(received.mismatched, 2);
+    let (tally, mismatched) = receive(LOOPBACK, Duration::from_millis(100), heaps.concat());
+    // Heap 700 is none of the stream's, and makes none missing.
+    assert_eq!((tally.heaps, tally.incomplete, tally.missing), (18, 1, 2));
+    // One has a wrong byte.
+    assert_eq!(mismatched, 2);
     // Heap 8 came twice.
-    assert_eq!((received.ignored, received.not_spead), (5, 2));
+    assert_eq!((tally.ignored, tally.not_spead), (5, 2));
+    assert!(!tally.substreams[0].stopped);
 }
 
 /// The window is what fits while nobody reads, whether packets are sent one by one or, by
@@ -140,21 +170,20 @@ fn nothing_within_the_window_is_dropped() {
         (33_000, 1),
         (65_504, 1),
     ] {
-        let receiver = Receiver::bind(LOOPBACK, 4 << 20).unwrap();
-        let window = receiver.window(len);
-        assert!(window as usize * len > receiver.buffer() / 8 || len < 500, "{len}: {window}");
+        let receiver = Receiver::bind(LOOPBACK, 4 << 20, 1, None);
+        let window = receiver.listener.room(len);
+        let buffer = receiver.listener.buffer();
+        assert!(window as usize * len > buffer / 8 || len < 500, "{len}: {window}");
         let socket = sender(&receiver, len, together);
         let mut sent = 0;
         while sent + together as u64 <= window {
             socket.send(&vec![0; len * together]).unwrap();
             sent += together as u64;
         }
-        let progress = Progress::default();
-        progress.stop();
-        let expectation = Expectation { idle: Duration::from_millis(1), ..pattern(1) };
-        let received = receiver.run(expectation, &progress);
-        assert_eq!(received.not_spead, sent, "{together} packets of {len} bytes at once");
-        assert_eq!(progress.packets(), sent);
+        let packets = AtomicU64::new(0);
+        let (tally, _) = receiver.run(Duration::from_millis(1), &packets);
+        assert_eq!(tally.not_spead, sent, "{together} packets of {len} bytes at once");
+        assert_eq!(packets.into_inner(), sent);
     }
 }
 
@@ -162,30 +191,28 @@ fn nothing_within_the_window_is_dropped() {
 #[test]
 fn nothing_within_the_window_is_dropped_as_it_moves() {
     for (len, together) in [(100, 1), (1472, 1), (1472, 44), (8240, 7), (65_504, 1)] {
-        let receiver = Receiver::bind(LOOPBACK, 400_000).unwrap();
-        let window = receiver.window(len).max(together as u64);
+        let receiver = Receiver::bind(LOOPBACK, 400_000, 1, None);
+        let window = receiver.listener.room(len).max(together as u64);
         let socket = sender(&receiver, len, together);
-        let progress = Arc::new(Progress::default());
-        let expectation = pattern(1);
+        let packets = Arc::new(AtomicU64::new(0));
         let thread = thread::spawn({
-            let progress = progress.clone();
-            move || receiver.run(expectation, &progress)
+            let packets = packets.clone();
+            move || receiver.run(Duration::from_millis(500), &packets)
         });
         let datagram = vec![0; len * together];
         let mut sent = 0;
         while sent < 20_000 {
             // A packet that was dropped never arrives: then the count is wrong, and this must end.
             let patience = Instant::now() + Duration::from_secs(10);
-            while sent + together as u64 > progress.packets() + window && Instant::now() < patience
-            {
+            let arrived = || packets.load(Ordering::Relaxed);
+            while sent + together as u64 > arrived() + window && Instant::now() < patience {
                 thread::yield_now();
             }
             socket.send(&datagram).unwrap();
             sent += together as u64;
         }
-        progress.stop();
-        let received = thread.join().unwrap();
-        assert_eq!(received.not_spead, sent, "{together} packets of {len} bytes at once");
+        let (tally, _) = thread.join().unwrap();
+        assert_eq!(tally.not_spead, sent, "{together} packets of {len} bytes at once");
     }
 }
 
@@ -201,8 +228,9 @@ fn sender(receiver: &Receiver, len: usize, together: usize) -> UdpSocket {
 
 #[test]
 fn an_address_that_is_taken_is_named() {
-    let receiver = Receiver::bind(LOOPBACK, 1 << 20).unwrap();
-    assert!(receiver.buffer() > 0);
-    let error = Receiver::bind(receiver.local_addr(), 1 << 20).unwrap_err().to_string();
-    assert!(error.contains(&receiver.local_addr().to_string()), "{error}");
+    let listener = Listener::bind(&[LOOPBACK], None, 1 << 20).unwrap();
+    assert!(listener.buffer() > 0);
+    let taken = listener.local_addrs().next().unwrap();
+    let error = Listener::bind(&[taken], None, 1 << 20).unwrap_err().to_string();
+    assert!(error.contains(&taken.to_string()), "{error}");
 }

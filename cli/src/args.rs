@@ -10,11 +10,13 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
 };
 use clap_complete::Shell;
-use doorbell::settings::{Endpoint, Interface, InvalidValue, QueuePairKind, Size, number};
+use doorbell::receive::SourceFilter;
+use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size, number};
 
 use super::bench::SinkKind;
 use super::config::{Config, ConfigError, Options, flags};
 use super::exit::Failure;
+use super::recv::Origin;
 
 /// Sends SPEAD heaps from registered memory, one doorbell per batch
 #[derive(Debug, Parser)]
@@ -86,10 +88,15 @@ pub struct SendArguments {
 #[derive(Debug, Args)]
 pub struct RecvArguments {
     /// Where the stream arrives: an address of this machine or a multicast group, which is joined;
-    /// 239.1.0.0+3:7148 is four. Each is a substream, and ends with a stop heap of its own. With --qp ud,
-    /// a group is 239.1.0.0/0xffffff
-    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7148", value_parser = listening)]
-    pub from: Vec<Endpoint>,
+    /// 239.1.0.0+3:7148 is four. Each is a substream, and ends with a stop heap of its own; so is each
+    /// connection to tcp:HOST:PORT, and each address in a capture FILE.pcap. With --qp ud, a group is
+    /// 239.1.0.0/0xffffff
+    #[arg(long, value_name = "HOST:PORT|FILE.pcap", default_value = "0.0.0.0:7148")]
+    pub from: Vec<Origin>,
+
+    /// Take packets, stop heaps included, only from there [default: from anywhere]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub source_filter: Option<SourceFilter>,
 
     /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean [default: by route]
     #[arg(long, value_name = "NAME|ADDR")]
@@ -114,6 +121,10 @@ pub struct RecvArguments {
     /// End after this many heaps with data [default: at the stop heap]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub heaps: Option<u64>,
+
+    /// Cnt of the first heap: those before the first that comes are missing, then [default: not known]
+    #[arg(long, value_name = "N", value_parser = number_of_a_heap)]
+    pub first_cnt: Option<u64>,
 
     /// What every byte is compared with, as made by `doorbell send --source`
     #[arg(long, value_name = "pattern|random:SEED|none", default_value = "none")]
@@ -182,8 +193,8 @@ fn count(text: &str) -> Result<u64, String> {
     count.ok_or_else(|| format!("`{text}` is not in 1..: a whole number, in digits"))
 }
 
-fn listening(text: &str) -> Result<Endpoint, InvalidValue> {
-    text.parse().map_err(|error: InvalidValue| error.within(text, "an address to receive at"))
+fn number_of_a_heap(text: &str) -> Result<u64, String> {
+    number(text).ok_or_else(|| "expected the number of a heap, such as 1".into())
 }
 
 fn queue_key(text: &str) -> Result<u32, String> {

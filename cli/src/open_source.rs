@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, HeapContent, SettingsError, SourceKind, keys};
 use crate::source::{
-    Files, Packed, PackedReader, Pattern, Random, Reader, Source, SourceError, SourceItem,
+    Cut, Files, Packed, PackedReader, Pattern, Random, Reader, Source, SourceError, SourceItem,
 };
 use doorbell::output::Output;
 use doorbell::sender::Stop;
@@ -35,11 +35,11 @@ pub fn open(config: &Config, stop: &Stop) -> Result<Box<dyn Source>, Failure> {
         SourceKind::Pattern => Box::new(Pattern::new(items(SourceItem::samples))),
         SourceKind::Random { seed } => Box::new(Random::new(*seed, items(SourceItem::samples))),
         SourceKind::Npy(paths) => {
-            let shape = match &config.content {
-                HeapContent::Npy(shape) => shape.as_deref(),
-                HeapContent::Size(_) | HeapContent::Items(_) => None,
+            let cut = match &config.content {
+                HeapContent::Npy(cut) => cut,
+                HeapContent::Size(_) | HeapContent::Items(_) => &Cut::Axis,
             };
-            Box::new(Files::npy(&own_files(config, paths)?, shape)?.repeat(times))
+            Box::new(Files::npy(&own_files(config, paths)?, cut)?.repeat(times))
         }
         SourceKind::File(paths) => match paths.as_slice() {
             [path] if is_stream(path) => {

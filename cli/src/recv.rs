@@ -3,6 +3,7 @@
 mod frames;
 mod inlet;
 mod npy;
+mod origin;
 mod picture;
 mod progress;
 mod reader;
@@ -20,10 +21,11 @@ use std::time::{Duration, Instant};
 use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
 
 use self::inlet::Inlet;
+pub use self::origin::Origin;
 pub use self::picture::Picture;
-use self::progress::Progress;
+use self::progress::RecvProgress;
 use self::reader::Reader;
-use self::report::{Ending, Report};
+use self::report::{Ending, RecvReport};
 pub use self::store::{Store, StoreError};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
@@ -49,11 +51,15 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
         max_heap_len: usize::try_from(arguments.max_heap.bytes()).unwrap_or(usize::MAX),
         substreams: inlet.substreams(),
     });
+    let window = match arguments.first_cnt {
+        Some(first_cnt) => window.beginning_at(first_cnt),
+        None => window,
+    };
     let mut session = Session {
         inlet,
         window,
-        desk: Desk::start(reader)?,
-        progress: Progress::new(arguments.heaps, arguments.quiet),
+        reader: ReaderThread::start(reader)?,
+        progress: RecvProgress::new(arguments.heaps, arguments.quiet),
         begin: None,
         latest: Instant::now(),
     };
@@ -81,8 +87,8 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
 struct Session {
     inlet: Inlet,
     window: Window,
-    desk: Desk,
-    progress: Progress,
+    reader: ReaderThread,
+    progress: RecvProgress,
     /// When the first packet came.
     begin: Option<Instant>,
     /// When the last one came, or listening began.
@@ -98,7 +104,7 @@ impl Session {
     ) -> Result<Ending, ReceiveError> {
         self.latest = Instant::now();
         loop {
-            let stopped = self.window.is_stopped();
+            let stopped = self.inlet.is_over(&self.window);
             // Packets may have overtaken each other: what is on the way when the stream stops counts.
             let patience = match stopped {
                 true if self.window.is_waiting() => GRACE,
@@ -109,7 +115,7 @@ impl Session {
             if datagrams > 0 {
                 self.latest = Instant::now();
                 self.begin.get_or_insert(self.latest);
-            } else {
+            } else if !self.inlet.is_file() {
                 self.window.settle();
             }
             self.hand_over();
@@ -119,11 +125,14 @@ impl Session {
             if arguments.heaps.is_some_and(|heaps| self.window.whole() >= heaps) {
                 return Ok(Ending::Heaps);
             }
-            if self.desk.is_closed() {
+            if self.reader.is_closed() {
                 return Ok(Ending::Failed);
             }
             if stopped && datagrams == 0 {
-                return Ok(Ending::Stopped);
+                return Ok(match self.window.tally().has_ended() {
+                    true => Ending::Stopped,
+                    false => Ending::Closed,
+                });
             }
             if arguments.timeout.is_some_and(|timeout| self.latest.elapsed() >= timeout) {
                 return Ok(Ending::Timeout);
@@ -135,11 +144,11 @@ impl Session {
     /// Gives heaps that are whole to the reader, and waits for it if it has as many as may be out.
     fn hand_over(&mut self) {
         while let Some(heap) = self.window.take() {
-            self.desk.give(heap);
+            self.reader.give(heap);
         }
-        self.desk.returned().for_each(|heap| self.window.give_back(heap));
-        while self.window.is_exhausted() && !self.desk.is_closed() {
-            if let Some(heap) = self.desk.wait() {
+        self.reader.returned().for_each(|heap| self.window.give_back(heap));
+        while self.window.is_exhausted() && !self.reader.is_closed() {
+            if let Some(heap) = self.reader.wait() {
                 self.window.give_back(heap);
             }
         }
@@ -150,7 +159,7 @@ impl Session {
         mut self,
         arguments: &RecvArguments,
         ending: Result<Ending, ReceiveError>,
-    ) -> (Report, Result<(), Failure>) {
+    ) -> (RecvReport, Result<(), Failure>) {
         let (ended, received) = match ending {
             Ok(ended) => (ended, Ok(())),
             Err(error) => (Ending::Failed, Err(error.into())),
@@ -164,39 +173,31 @@ impl Session {
         let elapsed = self.begin.map_or(Duration::ZERO, |begin| self.latest - begin);
         let mut tally = self.window.tally();
         tally.heaps = tally.heaps.min(arguments.heaps.unwrap_or(u64::MAX));
-        let (reading, read) = self.desk.finish();
-        let report = Report::new(
-            ended,
-            tally,
-            self.inlet.names(),
-            self.inlet.dropped(),
-            elapsed,
-            reading,
-            arguments.heaps,
-        );
+        let (reading, read) = self.reader.finish();
+        let report = RecvReport::new(ended, tally, &self.inlet, elapsed, reading, arguments.heaps);
         (report, received.and(read.map_err(Failure::from)))
     }
 }
 
 /// Where heaps are read, on a thread of its own: they go there, and come back.
-struct Desk {
+struct ReaderThread {
     heaps: Sender<Heap>,
     back: Receiver<Heap>,
     thread: JoinHandle<(Reader, Result<(), StoreError>)>,
 }
 
-impl Desk {
+impl ReaderThread {
     fn start(mut reader: Reader) -> Result<Self, Failure> {
-        let (heaps, inbox) = channel::<Heap>();
-        let (outbox, back) = channel();
+        let (heaps, queue) = channel::<Heap>();
+        let (done, back) = channel();
         let thread = threads::start("frames", move || {
             loop {
                 // Files are kept up to date while nothing comes, too.
-                let read = match inbox.recv_timeout(reader.patience().unwrap_or(Duration::MAX)) {
+                let read = match queue.recv_timeout(reader.patience().unwrap_or(Duration::MAX)) {
                     Ok(heap) => {
                         let read = reader.read(&heap);
                         // Who does not take it back ends, too.
-                        let _ = outbox.send(heap);
+                        let _ = done.send(heap);
                         read
                     }
                     Err(RecvTimeoutError::Timeout) => reader.rest(),

@@ -1,12 +1,12 @@
 //! What is said at the end, for people and for programs.
 
 use doorbell::pack::Loss;
-use doorbell::receive::Received;
 use indicatif::{HumanBytes, HumanCount};
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 
+use super::listener::Received;
 use super::nic::DeviceCounters;
 use super::{plural, quantity};
 

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use doorbell::receive::Receiver;
 use doorbell::region::{Batch, Layout};
 use doorbell::sender::Stop;
 use doorbell::stream::{Broken, Stream, StreamPlan};
@@ -11,7 +10,7 @@ use indicatif::HumanBytes;
 use super::args::SendArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::interruption::Interruption;
-use super::listener::Listener;
+use super::listener::Embedded;
 use super::monitor::Monitor;
 use super::nic::Nic;
 use super::plural;
@@ -30,10 +29,10 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     }
     let settings = &config.settings;
     let embedded = settings.stream.to.is_empty() && settings.backend.kind.has_receiver();
-    let receiver = embedded.then(Listener::bind).transpose()?;
-    let address = receiver.as_ref().map_or(LOOPBACK, Receiver::local_addr);
+    let receiver = embedded.then(Embedded::bind).transpose()?;
+    let address = receiver.as_ref().map_or(LOOPBACK, Embedded::address);
     let Setup { config, source, plan } = Setup::new(config, address, &ended)?;
-    let listener = receiver.map(|it| Listener::start(it, &plan, source.as_ref())).transpose()?;
+    let listener = receiver.map(|it| it.start(&plan, source.as_ref())).transpose()?;
     let monitor = Monitor::bind(&config)?;
     let nic = Nic::of(&plan);
     let before = nic.as_ref().and_then(Nic::counters);

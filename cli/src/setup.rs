@@ -6,7 +6,9 @@ use doorbell::sender::Stop;
 use doorbell::settings::{LayoutKind, SettingsError, Size};
 use doorbell::stream::{Heap, HeapError, StreamError, StreamPlan};
 
-use super::config::{Config, ConstantItem, HEAP_SIZE, HeapContent, ITEMS, SHAPE, Settings, keys};
+use super::config::{
+    Config, ConstantItem, ElementType, HEAP_SIZE, HeapContent, ITEMS, SHAPE, Settings, keys,
+};
 use super::exit::Failure;
 use super::open_source;
 use super::plural;
@@ -24,6 +26,7 @@ impl Setup {
     ///
     /// `receiver` is where a stream goes that has no destination; `stop` ends standard input.
     pub fn new(config: Config, receiver: SocketAddr, stop: &Stop) -> Result<Self, Failure> {
+        tell_homonyms(&config.content);
         let source = open_source::open(&config, stop)?;
         let mut settings = config.settings.clone();
         if settings.stream.to.is_empty() {
@@ -41,6 +44,19 @@ impl Setup {
         let plan = StreamPlan::new(settings, heap(&config, source.as_ref()));
         let plan = plan.map_err(|error| too_large(error, &config.content))?;
         Ok(Self { config, source, plan })
+    }
+}
+
+/// Says where a type is another one to numpy. Bytes are what most samples are: they are not worth a warning.
+fn tell_homonyms(content: &HeapContent) {
+    let HeapContent::Items(items) = content else { return };
+    for item in items {
+        let element = item.array().element();
+        match (element, element.homonym()) {
+            (ElementType::Spead(field), Some(said)) if field.bits == 8 => tracing::info!("{said}"),
+            (_, Some(said)) => tracing::warn!("{said}"),
+            (_, None) => {}
+        }
     }
 }
 

@@ -5,44 +5,33 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use doorbell::receive::{Expectation, Progress, Received, Receiver};
-use doorbell::wire::Flavour;
+use doorbell::receive::{KnownStream, Listener, Tally, Verification, Window, WindowConfig};
 use doorbell_cli::source::{Files, Pattern, Source, SourceItem};
 
 #[test]
 fn batched_sends_the_tutorials_stream() {
     let source = Pattern::new(vec![SourceItem::samples(8192)]);
-    let expectation = Expectation { heaps: Some(100), ..expectation(&source) };
-    let (to, receiver) = receive(expectation);
+    let (to, receiver) = receive(verification(&source));
     run("batched", &[&to.to_string(), "100"]);
-    let received = receiver.join().unwrap();
-    assert!(received.is_intact(), "{received:?}");
-    assert_eq!(received.heaps, 100);
+    arrived(receiver, 100);
 }
 
 #[test]
 fn substreams_go_to_two_destinations() {
-    let receivers: Vec<_> = (0..2)
-        .map(|flow| {
-            receive(Expectation {
-                timestamp: false,
-                first_cnt: 1 + flow,
-                cnt_step: 2,
-                heaps: Some(80),
-                ..Expectation::new(Flavour::SPEAD_64_48, vec![(0x1001, 4096)])
-            })
-        })
-        .collect();
+    let stream = |first_cnt| KnownStream {
+        items: vec![(0x1001, 4096)],
+        first_cnt,
+        cnt_step: 2,
+        heaps: Some(80),
+    };
+    let receivers = [1, 2].map(|first| receive(Verification::known(stream(first), None)));
     let to: Vec<String> = receivers.iter().map(|(to, _)| to.to_string()).collect();
     run("substreams", &[&to[0], &to[1]]);
     for (_, receiver) in receivers {
-        let received = receiver.join().unwrap();
-        assert!(received.is_intact(), "{received:?}");
-        assert_eq!(received.heaps, 80);
+        arrived(receiver, 80);
     }
 }
 
@@ -94,11 +83,9 @@ fn a_mapped_file_arrives() {
     let bytes: Vec<u8> = (0..20 * 16384 + 5).map(|index: u32| (index % 251) as u8).collect();
     file.write_all(&bytes).unwrap();
     let source = Files::raw(&[file.path().into()], &[SourceItem::bytes(16384)]).unwrap();
-    let (to, receiver) = receive(expectation(&source));
+    let (to, receiver) = receive(verification(&source));
     run("mapped_file", &[file.path().to_str().unwrap(), &to.to_string()]);
-    let received = receiver.join().unwrap();
-    assert!(received.is_intact(), "{received:?}");
-    assert_eq!(received.heaps, 20);
+    arrived(receiver, 20);
 }
 
 #[test]
@@ -134,27 +121,41 @@ fn configurations_are_sent() {
     }
 }
 
-/// The heaps of a source, each compared.
-fn expectation(source: &dyn Source) -> Expectation {
+/// Compares each heap of a source.
+fn verification(source: &dyn Source) -> Verification {
     let items = source.items().iter().map(|item| (item.descriptor.id, item.size)).collect();
-    Expectation {
-        heaps: source.heaps(),
-        verifier: source.verifier(),
-        ..Expectation::new(Flavour::SPEAD_64_40, items)
-    }
+    let stream = KnownStream { items, first_cnt: 1, cnt_step: 1, heaps: source.heaps() };
+    Verification::known(stream, source.verifier())
 }
 
-fn receive(expectation: Expectation) -> (SocketAddr, JoinHandle<Received>) {
-    let receiver = Receiver::bind("127.0.0.1:0".parse().unwrap(), 16 << 20).unwrap();
-    let address = receiver.local_addr();
-    let progress = Arc::new(Progress::default());
-    // Should a stop heap be lost, the test fails by its counts, and does not hang.
-    let watch = progress.clone();
-    thread::spawn(move || {
-        thread::sleep(Duration::from_secs(120));
-        watch.stop();
+/// What came of a stream, and how many of its heaps were not what they should be.
+type Receiving = JoinHandle<(Tally, u64)>;
+
+fn receive(mut verification: Verification) -> (SocketAddr, Receiving) {
+    let mut listener = Listener::bind(&["127.0.0.1:0".parse().unwrap()], None, 16 << 20).unwrap();
+    let address = listener.local_addrs().next().unwrap();
+    let config = WindowConfig { heaps: 256, max_heap_len: 1 << 20, substreams: 1 };
+    let mut window = Window::new(config);
+    let receiving = thread::spawn(move || {
+        let mut mismatched = 0;
+        // Should a stop heap be lost, the test fails by its counts, and does not hang.
+        let end = Instant::now() + Duration::from_secs(120);
+        while !window.is_stopped() && Instant::now() < end {
+            listener.receive(&mut window, Duration::from_millis(100)).unwrap();
+            while let Some(heap) = window.take() {
+                mismatched += u64::from(heap.is_data() && !verification.matches(&heap.view()));
+                window.give_back(heap);
+            }
+        }
+        (window.tally(), mismatched)
     });
-    (address, thread::spawn(move || receiver.run(expectation, &progress)))
+    (address, receiving)
+}
+
+fn arrived(receiver: Receiving, heaps: u64) {
+    let (tally, mismatched) = receiver.join().unwrap();
+    assert_eq!((tally.heaps, tally.incomplete, tally.missing), (heaps, 0, 0), "{tally:?}");
+    assert_eq!((tally.refused, mismatched), (0, 0));
 }
 
 /// Runs an example that `cargo test` has built next to this test.

@@ -27,17 +27,22 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The interface with this name, or this address: `eth0`, `10.1.0.7`, `fe80::1`.
+    /// The interface with this name, or this address: `eth0`, `10.1.0.7`, `fe80::1`, `fe80::1%eth0`.
     ///
     /// # Errors
     ///
     /// If there is none, the error lists those that there are.
     pub fn find(name_or_address: &str) -> Result<Self, OpenError> {
         let known = addresses().map_err(|source| OpenError::new(FIND, name_or_address, source))?;
-        let wanted = name_or_address.parse::<IpAddr>().ok();
+        let (address, zone) = match name_or_address.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (name_or_address, None),
+        };
+        let wanted = address.parse::<IpAddr>().ok();
         let found = known.iter().find(|known| {
             known.name == name_or_address
                 || wanted.is_some_and(|wanted| known.addresses.contains(&wanted))
+                    && zone.is_none_or(|zone| known.name == zone)
         });
         match found.cloned() {
             Some(found) => found.describe(wanted),

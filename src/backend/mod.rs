@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 pub use self::error::{OpenError, SendError};
 use self::wait::Wait;
+#[doc(hidden)]
+pub use self::{neighbour::arbitrary_reply, socket::arbitrary_notice};
 use crate::pacer::Rate;
 use crate::region::{Arrangement, Batch, InFlight, Memory, Placement, Region, Slot};
 use crate::wire::{EtherType, FrameHeader, ip_udp_header_len, max_payload_len};

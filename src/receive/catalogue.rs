@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use super::heap::Heap;
 use super::item_type::{ItemType, ItemTypeError};
-use crate::wire::{Descriptor, Printable};
+use crate::wire::{Descriptor, DescriptorError, Printable};
 
 /// The items of a stream, as its descriptors have introduced them so far.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     items: BTreeMap<u64, Described>,
+    /// Bytes of the descriptors that were read.
+    bytes: usize,
+    /// Why the first descriptor that could not be read could not.
+    first_error: Option<DescriptorError>,
 }
 
 /// An item with a descriptor.
@@ -35,10 +39,18 @@ impl Catalogue {
                 continue;
             }
             match Descriptor::decode(bytes) {
-                Ok(descriptor) => self.insert(descriptor),
-                Err(error) => tracing::warn!(cnt = heap.cnt(), "{error}"),
+                Ok(descriptor) => self.insert(descriptor, bytes.len()),
+                Err(error) => {
+                    tracing::warn!(cnt = heap.cnt(), "{error}");
+                    self.first_error.get_or_insert(error);
+                }
             }
         }
+    }
+
+    /// Why the first descriptor that could not be read could not, if there was one.
+    pub fn first_error(&self) -> Option<&DescriptorError> {
+        self.first_error.as_ref()
     }
 
     /// The item with this identifier.
@@ -56,12 +68,17 @@ impl Catalogue {
         self.items.values()
     }
 
-    fn insert(&mut self, descriptor: Descriptor) {
+    fn insert(&mut self, descriptor: Descriptor, bytes: usize) {
         let known = self.items.get(&descriptor.id);
-        if known.is_some_and(|known| known.descriptor == descriptor)
-            || known.is_none() && self.items.len() == MAX_ITEMS
-        {
+        if known.is_some_and(|known| known.descriptor == descriptor) {
             return;
+        }
+        if known.is_none() {
+            if self.bytes + bytes > MAX_BYTES {
+                tracing::warn!("the descriptor of item {:#x} is one too many", descriptor.id);
+                return;
+            }
+            self.bytes += bytes;
         }
         let item_type = ItemType::of(&descriptor);
         if let Err(error) = &item_type {
@@ -74,5 +91,5 @@ impl Catalogue {
 
 /// Longer than any structure that somebody would name the fields of.
 const MAX_DESCRIPTOR: usize = 1 << 16;
-/// With the above, a bound on memory.
-const MAX_ITEMS: usize = 1024;
+/// Of the first descriptor of each item: with the above, a bound on memory.
+const MAX_BYTES: usize = 64 << 20;

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::capture::CaptureError;
 use crate::backend::SendError;
 
 /// Why a stream cannot be received.
@@ -28,6 +30,14 @@ pub enum ReceiveError {
         interface: Option<String>,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A capture file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CaptureError,
     },
     /// A socket failed.
     #[error("cannot receive: {0}")]

@@ -17,6 +17,17 @@ pub struct ItemType {
     shape: Vec<Option<u64>>,
 }
 
+/// What an item comes to as a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameSize {
+    /// Elements of the frame.
+    pub elements: usize,
+    /// Bytes of them, widened to types of numpy.
+    pub bytes: usize,
+    /// Bytes of the item that its type leaves over: padding, or more than it should have.
+    pub excess: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Elements {
     /// As numpy stores them.
@@ -71,22 +82,10 @@ impl ItemType {
             Content::Addressed(bytes) => bytes,
             Content::Immediate(value) => {
                 immediate = value.to_be_bytes();
-                let shape = self.shape.iter().map(|dimension| dimension.unwrap_or(1));
-                let needed = self.bytes(elements(shape)).unwrap_or(usize::MAX);
-                &immediate[immediate.len().saturating_sub(needed)..]
+                &immediate[immediate.len() - self.len(content)..]
             }
         };
-        let available = bytes.len() as u64 * 8 / self.element_bits();
-        let known = elements(self.shape.iter().copied().flatten());
-        let unknown = known.and_then(|known| available.checked_div(known)).unwrap_or(0);
-        let shape: Vec<u64> = self.shape.iter().map(|it| it.unwrap_or(unknown)).collect();
-        let count = elements(shape.iter().copied()).filter(|&count| count <= available);
-        let count = count.ok_or_else(|| ItemTypeError::TooShort {
-            expected: self.to_string(),
-            bytes: bytes.len(),
-        })?;
-        // No more than there are bits.
-        let count = count as usize;
+        let (shape, count) = self.fit(bytes.len())?;
         let frame = match &self.elements {
             Elements::Numpy { descr, size, fortran_order } => {
                 let bytes = &bytes[..count * size];
@@ -101,6 +100,49 @@ impl ItemType {
             }
         };
         Ok(frame)
+    }
+
+    /// What the item in a heap comes to as a frame.
+    ///
+    /// # Errors
+    ///
+    /// If there are too few bytes.
+    pub fn measure(&self, content: Content<'_>) -> Result<FrameSize, ItemTypeError> {
+        let len = self.len(content);
+        let (_, elements) = self.fit(len)?;
+        let element = match &self.elements {
+            Elements::Numpy { size, .. } => *size,
+            Elements::Packed(fields) => {
+                fields.iter().filter_map(|field| numpy_type(*field)).map(|(_, size)| size).sum()
+            }
+        };
+        let used = self.bytes(Some(elements as u64)).unwrap_or(len);
+        let excess = len.saturating_sub(used);
+        Ok(FrameSize { elements, bytes: elements.saturating_mul(element), excess })
+    }
+
+    /// Bytes of the item: an immediate has as many as its type, if they fit.
+    fn len(&self, content: Content<'_>) -> usize {
+        match content {
+            Content::Addressed(bytes) => bytes.len(),
+            Content::Immediate(_) => {
+                let shape = self.shape.iter().map(|dimension| dimension.unwrap_or(1));
+                self.bytes(elements(shape)).unwrap_or(usize::MAX).min(size_of::<u64>())
+            }
+        }
+    }
+
+    /// The shape of so many bytes, and how many elements that has.
+    fn fit(&self, bytes: usize) -> Result<(Vec<u64>, usize), ItemTypeError> {
+        let available = bytes as u64 * 8 / self.element_bits();
+        let known = elements(self.shape.iter().copied().flatten());
+        let unknown = known.and_then(|known| available.checked_div(known)).unwrap_or(0);
+        let shape: Vec<u64> = self.shape.iter().map(|it| it.unwrap_or(unknown)).collect();
+        let count = elements(shape.iter().copied()).filter(|&count| count <= available);
+        let count =
+            count.ok_or_else(|| ItemTypeError::TooShort { expected: self.to_string(), bytes })?;
+        // No more than there are bits.
+        Ok((shape, count as usize))
     }
 
     fn element_bits(&self) -> u64 {

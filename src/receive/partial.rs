@@ -1,5 +1,6 @@
 //! A heap of which not all packets are there yet.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::buffer::Buffer;
@@ -16,6 +17,23 @@ pub(super) struct PartialHeap {
     /// Which of them are there: disjoint, not even adjacent, in order.
     pieces: Vec<Range<usize>>,
     pointers: Vec<ItemPointer>,
+    /// The same, once there are too many to look for one of them in turn.
+    known: HashSet<u64>,
+    /// Whether it names more items than it may.
+    is_overfull: bool,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Its heap has it now.
+    New,
+    /// It adds nothing.
+    Again,
+    /// It says another length than its heap.
+    Contradiction,
+    /// Its heap names more items than any may.
+    TooManyItems,
 }
 
 impl PartialHeap {
@@ -25,6 +43,8 @@ impl PartialHeap {
         self.len = len;
         self.pieces.clear();
         self.pointers.clear();
+        self.known.clear();
+        self.is_overfull = false;
         self.payload.make_room(len)
     }
 
@@ -32,32 +52,32 @@ impl PartialHeap {
         self.cnt
     }
 
-    /// Takes what a packet carries. False, and nothing is taken, if it contradicts the heap's length
-    /// or overlaps what is there, as duplicates do.
-    pub(super) fn add(&mut self, packet: &Packet<'_>) -> bool {
-        let is_new = self.adopt(packet.head());
-        if is_new {
+    /// Takes what a packet carries.
+    pub(super) fn add(&mut self, packet: &Packet<'_>) -> Taken {
+        let taken = self.adopt(packet.head());
+        if taken == Taken::New {
             // A range that was claimed lies within.
             let start = packet.header().payload_offset as usize;
             let bytes = packet.payload();
             self.payload.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
         }
-        is_new
+        taken
     }
 
     /// Like [`PartialHeap::add`], for payload that lies in its place already.
-    pub(super) fn adopt(&mut self, head: &PacketHead<'_>) -> bool {
+    pub(super) fn adopt(&mut self, head: &PacketHead<'_>) -> Taken {
         let header = head.header();
         // A packet need not say how long its heap is, so its end is not known to be within.
         let end = header.payload_offset + header.payload_length;
-        if header.heap_length != self.len as u64 || end > self.len as u64 {
-            return false;
+        let agrees = head.heap_length().is_none_or(|len| len == self.len as u64);
+        if !agrees || end > self.len as u64 {
+            return Taken::Contradiction;
         }
-        let is_new = self.claim(header.payload_offset as usize..end as usize);
-        if is_new {
-            self.note(head.item_pointers());
+        if header.payload_length > 0 && !self.claim(header.payload_offset as usize..end as usize) {
+            return Taken::Again;
         }
-        is_new
+        // Item pointers may need more packets than the payload does.
+        self.note(head.item_pointers())
     }
 
     /// The place of what is missing from `start` on, as far as it goes without a break; empty if that
@@ -68,13 +88,38 @@ impl PartialHeap {
         self.payload.bytes_mut().get_mut(start..end).unwrap_or_default()
     }
 
-    /// Takes note of item pointers, which may be repeated in every packet.
-    pub(super) fn note(&mut self, pointers: impl Iterator<Item = ItemPointer>) {
-        for pointer in pointers {
-            if self.pointers.len() < MAX_POINTERS && !self.pointers.contains(&pointer) {
-                self.pointers.push(pointer);
+    /// Takes note of item pointers, which may be repeated in every packet, in the same order then.
+    fn note(&mut self, pointers: impl Iterator<Item = ItemPointer>) -> Taken {
+        for (at, pointer) in pointers.enumerate() {
+            if self.pointers.get(at) == Some(&pointer) || self.is_known(pointer) {
+                continue;
+            }
+            if self.pointers.len() == MAX_POINTERS {
+                self.is_overfull = true;
+                return Taken::TooManyItems;
+            }
+            self.pointers.push(pointer);
+            if self.pointers.len() > FEW_POINTERS {
+                if self.known.is_empty() {
+                    self.known.extend(self.pointers.iter().map(key));
+                }
+                self.known.insert(key(&pointer));
             }
         }
+        Taken::New
+    }
+
+    fn is_known(&self, pointer: ItemPointer) -> bool {
+        match self.pointers.len() {
+            0..=FEW_POINTERS => self.pointers.contains(&pointer),
+            _ => self.known.contains(&key(&pointer)),
+        }
+    }
+
+    /// Holds all of a heap that came in one packet.
+    pub(super) fn copy(&mut self, pointers: &[ItemPointer], payload: &[u8]) {
+        self.pointers.extend_from_slice(pointers);
+        self.payload.bytes_mut()[..payload.len()].copy_from_slice(payload);
     }
 
     fn claim(&mut self, range: Range<usize>) -> bool {
@@ -100,7 +145,7 @@ impl PartialHeap {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.pieces.first() == Some(&(0..self.len))
+        !self.is_overfull && (self.len == 0 || self.pieces.first() == Some(&(0..self.len)))
     }
 
     /// Its bytes; those that are missing are whatever.
@@ -110,7 +155,11 @@ impl PartialHeap {
 
     /// Bytes of memory that it holds, whatever of it is in use.
     pub(super) fn allocated(&self) -> usize {
-        self.payload.len()
+        let many = match self.known.capacity() {
+            0 => 0,
+            known => self.pointers.capacity() * size_of::<ItemPointer>() + known * HASHED,
+        };
+        self.payload.len() + many
     }
 
     pub(super) fn pointers(&self) -> &[ItemPointer] {
@@ -118,8 +167,16 @@ impl PartialHeap {
     }
 }
 
-/// No heap that we know of has more; each packet may name thousands.
-const MAX_POINTERS: usize = 1024;
+fn key(pointer: &ItemPointer) -> u64 {
+    u64::from_be_bytes(pointer.to_be_bytes())
+}
+
+/// A heap that names more is refused; each packet may name thousands.
+pub(super) const MAX_POINTERS: usize = 1 << 16;
+/// So few are compared in less time than one is hashed.
+const FEW_POINTERS: usize = 32;
+/// Bytes of an entry of a set, and of its control.
+const HASHED: usize = 9;
 /// A heap of 64 MiB in packets of 1472 bytes has 46,000 packets, and fewer gaps.
 const MAX_PIECES: usize = 1 << 16;
 

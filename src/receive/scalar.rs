@@ -3,14 +3,14 @@
 /// A plain number type of numpy: `<u2`, `>f4`, `|b1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scalar {
-    kind: Kind,
+    kind: NumberKind,
     /// Bytes: 1, 2, 4 or 8.
     size: usize,
     big_endian: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum NumberKind {
     Unsigned,
     Signed,
     Float,
@@ -30,10 +30,10 @@ impl Scalar {
         let (kind, size) = rest.split_at_checked(1)?;
         let size = size.parse().ok()?;
         let (kind, sizes) = match kind {
-            "u" => (Kind::Unsigned, 1..=8),
-            "i" => (Kind::Signed, 1..=8),
-            "f" => (Kind::Float, 2..=8),
-            "b" => (Kind::Boolean, 1..=1),
+            "u" => (NumberKind::Unsigned, 1..=8),
+            "i" => (NumberKind::Signed, 1..=8),
+            "f" => (NumberKind::Float, 2..=8),
+            "b" => (NumberKind::Boolean, 1..=1),
             _ => return None,
         };
         let known = sizes.contains(&size) && usize::is_power_of_two(size);
@@ -47,7 +47,7 @@ impl Scalar {
 
     /// Whether these are display values already: those of 8 bits and less are.
     pub(super) fn is_byte(self) -> bool {
-        self.size == 1 && self.kind != Kind::Signed
+        self.size == 1 && self.kind != NumberKind::Signed
     }
 
     /// The number in `bytes`, of which there are [`Scalar::size`]; to the nearest if it has too many
@@ -61,12 +61,12 @@ impl Scalar {
         }
         let word = u64::from_be_bytes(word);
         match (self.kind, self.size) {
-            (Kind::Unsigned, _) => word as f64,
-            (Kind::Boolean, _) => f64::from(u8::from(word != 0)),
-            (Kind::Signed, size) => super::bits::sign_extended(word, 8 * size as u32) as f64,
-            (Kind::Float, 8) => f64::from_bits(word),
-            (Kind::Float, 4) => f64::from(f32::from_bits(word as u32)),
-            (Kind::Float, _) => half(word as u16),
+            (NumberKind::Unsigned, _) => word as f64,
+            (NumberKind::Boolean, _) => f64::from(u8::from(word != 0)),
+            (NumberKind::Signed, size) => super::bits::sign_extended(word, 8 * size as u32) as f64,
+            (NumberKind::Float, 8) => f64::from_bits(word),
+            (NumberKind::Float, 4) => f64::from(f32::from_bits(word as u32)),
+            (NumberKind::Float, _) => half(word as u16),
         }
     }
 }

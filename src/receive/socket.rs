@@ -4,15 +4,17 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::slice::Chunks;
-use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::net::if_::if_indextoname;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::error::ReceiveError;
-use super::landing::{Extent, Landing, Lies, Scratch};
+use super::placement::{Extent, Placement, Scratch, Target};
 use super::window::Window;
 use crate::backend::interface::Interface;
 use crate::backend::socket::join;
@@ -33,8 +35,20 @@ impl Socket {
         interface: Option<&Interface>,
         buffer: usize,
     ) -> Result<Self, ReceiveError> {
+        // Where the address says on which link it is, nobody else has to.
+        let scoped = match (interface, addr) {
+            (None, SocketAddr::V6(v6)) => interface_of(v6.scope_id()),
+            _ => None,
+        };
+        let interface = interface.or(scoped.as_ref());
         let addr = located(addr, interface);
         let error = |source| ReceiveError::Bind { addr, source };
+        if let (SocketAddr::V6(v6), Some(interface)) = (addr, interface)
+            && ![0, interface.index].contains(&v6.scope_id())
+        {
+            let why = format!("its zone is another interface than {}", interface.name);
+            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
         let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP));
         let socket = socket.map_err(error)?;
         // The kernel doubles what it is asked for, to make room for its own: socket(7).
@@ -83,22 +97,19 @@ impl Socket {
         self.buffer
     }
 
-    /// For how long [`Socket::receive`] waits before it returns `EAGAIN`.
-    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.socket.set_read_timeout(Some(patience))
-    }
-
     /// Receives what the kernel has in one piece, the payload in its place if it belongs there.
     pub(super) fn receive(
         &self,
         message: &mut Message,
-        landing: Option<Landing<'_>>,
+        target: Option<Target<'_>>,
         flags: MsgFlags,
     ) -> Result<(), Errno> {
-        let Message { scratch, control, dropped, .. } = message;
-        let (extent, lies) = scratch.receive(landing, |pieces| {
+        let Message { scratch, control, source, dropped, .. } = message;
+        let (extent, placement) = scratch.receive(target, |pieces| {
             let control = Some(control.as_mut_slice());
-            let received = recvmsg::<()>(self.socket.as_raw_fd(), pieces, control, flags)?;
+            let socket = self.socket.as_raw_fd();
+            let received = recvmsg::<SockaddrStorage>(socket, pieces, control, flags)?;
+            *source = received.address.and_then(socket_address);
             let mut extent = Extent { len: received.bytes, segment: received.bytes.max(1) };
             // Not a word of it as long as none was.
             *dropped = 0;
@@ -113,7 +124,7 @@ impl Socket {
             }
             Ok::<_, Errno>(extent)
         })?;
-        (message.extent, message.lies) = (extent, lies);
+        (message.extent, message.placement) = (extent, placement);
         Ok(())
     }
 }
@@ -130,7 +141,8 @@ pub(super) struct Message {
     scratch: Scratch,
     control: Vec<u8>,
     extent: Extent,
-    lies: Lies,
+    placement: Placement,
+    source: Option<SocketAddr>,
     dropped: u32,
 }
 
@@ -138,7 +150,8 @@ impl Message {
     pub(super) fn new() -> Self {
         let extent = Extent { len: 0, segment: 1 };
         let control = cmsg_space!(i32, u32);
-        Self { scratch: Scratch::new(), control, extent, lies: Lies::Whole, dropped: 0 }
+        let placement = Placement::Whole;
+        Self { scratch: Scratch::new(), control, extent, placement, source: None, dropped: 0 }
     }
 
     /// The datagrams, at least one, which may be empty: of a message whose payload is not in its
@@ -150,19 +163,32 @@ impl Message {
         }
     }
 
-    /// Gives the message to the window that said where its payload was to land. Returns how many
+    /// Who sent it, if the kernel says.
+    pub(super) fn source(&self) -> Option<SocketAddr> {
+        self.source
+    }
+
+    /// How many datagrams it is.
+    pub(super) fn count(&self) -> usize {
+        match self.placement {
+            Placement::InPlace { heads, .. } => heads,
+            Placement::Whole => self.datagrams().len(),
+        }
+    }
+
+    /// Gives the message to the window that said where its payload was to go. Returns how many
     /// datagrams it was.
     pub(super) fn deliver(&self, window: &mut Window, substream: usize) -> usize {
-        match self.lies {
-            Lies::Landed { heads, head_len } => {
+        match self.placement {
+            Placement::InPlace { heads, head_len } => {
                 let each = self.scratch.heads.chunks_exact(head_len).take(heads);
-                each.for_each(|head| window.landed(substream, head));
+                each.for_each(|head| window.placed(substream, head));
                 heads
             }
-            Lies::Whole => {
+            Placement::Whole => {
                 let datagrams = self.datagrams();
                 let count = datagrams.len();
-                datagrams.for_each(|bytes| window.datagram(substream, bytes));
+                datagrams.for_each(|bytes| window.datagram_from(substream, self.source, bytes));
                 count
             }
         }
@@ -206,6 +232,17 @@ impl<'a> Iterator for Datagrams<'a> {
 }
 
 impl ExactSizeIterator for Datagrams<'_> {}
+
+fn socket_address(storage: SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = storage.as_sockaddr_in().map(|it| SocketAddr::from((it.ip(), it.port())));
+    v4.or_else(|| storage.as_sockaddr_in6().map(|it| SocketAddr::from((it.ip(), it.port()))))
+}
+
+/// The interface with this index; none has 0.
+fn interface_of(index: u32) -> Option<Interface> {
+    let name = if_indextoname(index).ok()?;
+    Interface::find(name.to_str().ok()?).ok()
+}
 
 /// Where to bind: an address that means all of the machine's means that of the interface if one is
 /// named, and one with a meaning on one link only is on that of the interface.

@@ -3,139 +3,206 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::net::SocketAddr;
 
-use super::cnts::{Cnts, position};
-use super::heap::Heap;
-use super::landing::{Course, Landing, MIN_PAYLOAD};
+use super::cnts::Cnts;
+use super::heap::{Heap, HeapView};
+use super::incoming::{Incoming, Relation, Slot};
 use super::partial::PartialHeap;
-use super::past::Past;
-use super::tally::{SubstreamTally, Tally};
-use crate::wire::{Packet, PacketHead};
+use super::placement::{NextPacket, Target};
+use super::substream::Substream;
+use super::tally::{Refusal, SubstreamTally, Tally};
+use crate::wire::{ItemPointer, Packet, PacketHead, StreamControl, item};
 
 /// Puts the heaps of any stream together, several at once, and hands them out in order.
 ///
 /// Nothing is known of the stream beforehand, and nothing that a packet says is trusted: no more
-/// heaps are assembled at once than [`WindowConfig::heaps`], nor more bytes than twice
-/// [`WindowConfig::max_heap_len`], and as much again may have been handed out.
+/// heaps are assembled at once than [`WindowConfig::heaps`] on a substream, nor more bytes on all of them
+/// than twice [`WindowConfig::max_heap_len`], and as much again may have been handed out.
 ///
-/// Heaps are handed out by their cnts. A heap waits for those before it as long as they may still
-/// come: until the window is full, or [`Window::settle`] is called.
+/// A heap is known by its substream and its cnt. A substream is where packets were sent *to*, wherever
+/// they come from: several senders may share it. Heaps are handed out by their cnts, over all substreams
+/// whose cnts are of one sequence. A heap waits for those before it as long as they may still come: until
+/// the window is full, or [`Window::settle`] is called.
+///
+/// A sender that starts again, with cnts that were there before, makes another stream on its substream:
+/// [`Heap::stream`] counts them. A cnt that was there before means another stream, rather than a duplicate,
+/// if the packet comes from another source than that heap did, lies further back than twice the deepest
+/// reordering seen and than the window, or if a stop heap, or a descriptor that had been there, too,
+/// came in between and it lies near the start of the stream. Another stream takes over once two heaps of it
+/// have come: a single stray packet ends nothing.
 #[derive(Debug)]
 pub struct Window {
     config: WindowConfig,
-    /// By position in the stream; some are whole, and wait for others.
-    heaps: BTreeMap<i128, Slot>,
-    /// Bytes that those hold.
+    first_cnt: Option<u64>,
+    substreams: Vec<Substream>,
+    /// Bytes that the heaps in it hold.
     bytes: usize,
+    /// Whole heaps in it that wait for others.
+    waiting: usize,
     /// In order, to be handed out.
     ready: VecDeque<Heap>,
+    consumer: Option<Consumer>,
     /// Heaps that left the window and were not given back yet, and the bytes they hold.
     out: (usize, usize),
     pool: Vec<PartialHeap>,
     pool_bytes: usize,
-    past: Past,
-    /// Where the last new heap was.
-    near: Option<i128>,
-    /// Where the last heap was that left the window.
+    /// Of the heap that is in one packet.
+    pointers: Vec<ItemPointer>,
+    /// Over all substreams: how far cnts are apart, and how far they have come.
+    order: Cnts,
     left: Option<i128>,
-    cnts: Cnts,
-    substreams: Vec<Substream>,
+    near: Option<i128>,
     tally: Tally,
 }
 
 /// How much memory a [`Window`] spends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowConfig {
-    /// Heaps that are assembled at once, at least 1.
+    /// Heaps that are assembled at once on each substream, at least 1.
     pub heaps: usize,
-    /// The longest heap in bytes, descriptors included. Longer ones are ignored.
+    /// The longest heap in bytes, descriptors included. Longer ones are refused.
     pub max_heap_len: usize,
-    /// How many substreams there are, at least 1, each of which ends with a stop heap.
+    /// How many substreams there are, each of which ends with a stop heap.
     pub substreams: usize,
 }
 
-#[derive(Debug)]
-struct Slot {
-    heap: Heap,
-    is_whole: bool,
+/// What becomes of a heap that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Data,
+    /// Descriptors and the like.
+    Other,
+    Stop,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Substream {
-    cnts: Cnts,
-    tally: SubstreamTally,
-    /// What comes next, if it goes on as it did with the last two packets.
-    course: Option<Course>,
-    /// The same, if it goes on as it did with the last packet.
-    guess: Option<Course>,
+/// Takes heaps where they lie.
+struct Consumer(Box<dyn FnMut(&HeapView<'_>) + Send>);
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Consumer")
+    }
 }
 
 impl Window {
     /// An empty window.
     pub fn new(config: WindowConfig) -> Self {
-        let config = WindowConfig {
-            heaps: config.heaps.max(1),
-            substreams: config.substreams.max(1),
-            ..config
-        };
+        let config = WindowConfig { heaps: config.heaps.max(1), ..config };
+        let substreams = (0..config.substreams).map(|_| Substream::default()).collect();
         Self {
-            heaps: BTreeMap::new(),
+            first_cnt: None,
+            substreams,
             bytes: 0,
+            waiting: 0,
             ready: VecDeque::new(),
+            consumer: None,
             out: (0, 0),
             pool: Vec::new(),
             pool_bytes: 0,
-            past: Past::of(PAST.max(2 * config.heaps)),
-            near: None,
+            pointers: Vec::with_capacity(MAX_SINGLE_POINTERS),
+            order: Cnts::default(),
             left: None,
-            cnts: Cnts::default(),
-            substreams: vec![Substream::default(); config.substreams],
+            near: None,
             tally: Tally::default(),
             config,
         }
     }
 
-    /// Takes a datagram that came on a substream, which is one of those there are.
+    /// Has `take` look at each heap where it lies, which may be a packet, in place of handing it out.
+    #[must_use]
+    pub fn consumed_by(self, take: impl FnMut(&HeapView<'_>) + Send + 'static) -> Self {
+        Self { consumer: Some(Consumer(Box::new(take))), ..self }
+    }
+
+    /// Counts what is missing from the heap with this cnt on: without it, what came before the first
+    /// heap that was seen is not known of.
+    #[must_use]
+    pub fn beginning_at(self, first_cnt: u64) -> Self {
+        Self { first_cnt: Some(first_cnt), ..self }
+    }
+
+    /// Begins another substream, and says which.
+    pub fn add_substream(&mut self) -> usize {
+        self.substreams.push(Substream::default());
+        self.substreams.len() - 1
+    }
+
+    /// Nothing more comes on a substream, be there a stop heap or none.
+    pub fn close_substream(&mut self, substream: usize) {
+        if let Some(substream) = self.substreams.get_mut(substream) {
+            substream.is_closed = true;
+        }
+    }
+
+    /// Takes a datagram that came on a substream, which is one of those there are, from whomever.
     pub fn datagram(&mut self, substream: usize, bytes: &[u8]) {
-        let Ok(packet) = Packet::parse(bytes) else {
+        self.datagram_from(substream, None, bytes);
+    }
+
+    /// Takes a datagram that came on a substream, which is one of those there are.
+    pub fn datagram_from(&mut self, substream: usize, source: Option<SocketAddr>, bytes: &[u8]) {
+        let (Ok(packet), true) = (Packet::parse(bytes), substream < self.substreams.len()) else {
             self.tally.not_spead += 1;
             return;
         };
         self.tally.packets += 1;
         self.tally.payload_bytes += packet.payload().len() as u64;
-        let substream = substream.min(self.substreams.len() - 1);
-        if !self.packet(substream, &packet) {
-            self.tally.ignored += 1;
-        }
+        let taken = self.packet(substream, source, &packet);
+        self.note(packet.header().heap_cnt, taken);
+    }
+
+    /// Takes note of a datagram that is no SPEAD packet.
+    pub(super) fn not_spead(&mut self) {
+        self.tally.not_spead += 1;
     }
 
     /// Where the payload of the next datagrams of a substream belongs, if they are what is to be
     /// expected.
-    pub(super) fn landing(&mut self, substream: usize) -> Option<Landing<'_>> {
-        let course = self.substreams.get(substream)?.course?;
-        let slot = self.heaps.get_mut(&course.position).filter(|slot| !slot.is_whole)?;
-        let place = slot.heap.parts.gap(course.offset);
-        (!place.is_empty()).then_some(Landing { course, place })
+    pub(super) fn target(&mut self, substream: usize) -> Option<Target<'_>> {
+        let substream = self.substreams.get_mut(substream)?;
+        let next = substream.next_packet?;
+        let slot = substream.stream.slots.get_mut(&next.position).filter(|slot| !slot.is_whole)?;
+        let place = slot.heap.parts.gap(next.offset);
+        (!place.is_empty()).then_some(Target { next, place })
     }
 
-    /// Takes the head of a datagram whose payload is where [`Window::landing`] said, none having
+    /// Takes the head of a datagram whose payload is where [`Window::target`] said, none having
     /// been taken since but those before it of the same message.
-    pub(super) fn landed(&mut self, substream: usize, head: &[u8]) {
+    pub(super) fn placed(&mut self, substream: usize, head: &[u8]) {
         let Ok((head, _)) = PacketHead::parse(head) else { return };
         let header = head.header();
         self.tally.packets += 1;
         self.tally.payload_bytes += header.payload_length;
-        let Some(course) = self.substreams.get(substream).and_then(|it| it.course) else { return };
-        let Some(slot) = self.heaps.get_mut(&course.position) else { return };
-        if slot.heap.parts.adopt(&head) {
-            slot.is_whole = slot.heap.parts.is_whole();
-            let offset = course.offset + header.payload_length as usize;
-            self.substreams[substream].course = Some(Course { offset, ..course });
-            self.substreams[substream].guess = self.substreams[substream].course;
-            self.complete_if_whole(course.position);
-        } else {
-            self.tally.ignored += 1;
+        let Some(it) = self.substreams.get_mut(substream) else { return };
+        let Some(next) = it.next_packet else { return };
+        let Some(slot) = it.stream.slots.get_mut(&next.position) else { return };
+        let (more, taken) = slot.adopt(&head);
+        self.bytes += more;
+        if taken == Ok(true) {
+            let is_whole = slot.is_whole;
+            let offset = next.offset + header.payload_length as usize;
+            it.next_packet = Some(NextPacket { offset, ..next });
+            it.guess = it.next_packet;
+            if is_whole {
+                self.complete(substream, next.position);
+            }
+        }
+        self.note(header.heap_cnt, taken);
+    }
+
+    /// Counts a packet that adds nothing, or that no heap takes.
+    fn note(&mut self, cnt: u64, taken: Result<bool, Refusal>) {
+        match taken {
+            Ok(true) => {}
+            Ok(false) => self.tally.ignored += 1,
+            Err(refusal) => {
+                self.tally.refused += 1;
+                self.tally.first_refusal.get_or_insert((cnt, refusal));
+            }
         }
     }
 
@@ -157,17 +224,20 @@ impl Window {
         self.out.0 >= self.config.heaps || self.out.1 > self.max_bytes()
     }
 
-    /// Whether each substream has ended.
+    /// Whether each substream has ended, and there are any.
     pub fn is_stopped(&self) -> bool {
-        self.substreams.iter().all(|substream| substream.tally.stopped)
+        let has_ended = |it: &Substream| it.tally.stopped || it.is_closed;
+        !self.substreams.is_empty() && self.substreams.iter().all(has_ended)
     }
 
     /// Whether there are heaps of which packets are missing.
     pub fn is_waiting(&self) -> bool {
-        self.heaps.values().any(|slot| !slot.is_whole)
+        let incoming = self.substreams.iter().map(|it| &it.stream);
+        let mut slots = incoming.flat_map(|it| it.slots.values());
+        slots.any(|slot| !slot.is_whole)
     }
 
-    /// Heaps with data that arrived whole so far.
+    /// Heaps with data that left the window whole so far.
     pub fn whole(&self) -> u64 {
         self.tally.heaps
     }
@@ -180,21 +250,24 @@ impl Window {
     /// Hands out what is whole and waits only for heaps of which nothing has come: for when nothing
     /// has come at all for a while.
     pub fn settle(&mut self) {
-        while self.heaps.first_key_value().is_some_and(|(_, slot)| slot.is_whole) {
-            self.release_first();
+        while self.waiting > 0 {
+            let firsts =
+                self.substreams.iter().enumerate().filter_map(|(at, it)| it.first_whole(at));
+            let Some((_, substream)) = firsts.min() else { return };
+            self.release_first(substream);
         }
     }
 
     /// Hands out what is whole, and forgets what is on its way: for when enough has come.
     pub fn abandon(&mut self) {
-        let positions: Vec<i128> = self.heaps.keys().copied().collect();
-        for position in positions {
-            if self.heaps.get(&position).is_some_and(|slot| slot.is_whole) {
-                continue;
-            }
-            // It was seen, and is not missing.
-            if let Some(slot) = self.heaps.remove(&position) {
-                self.substreams[slot.heap.substream].cnts.note(position);
+        for substream in 0..self.substreams.len() {
+            let stream = &mut self.substreams[substream].stream;
+            let unfinished = stream.slots.extract_if(.., |_, slot| !slot.is_whole);
+            for (position, slot) in unfinished.collect::<Vec<_>>() {
+                // It was seen, and is not missing.
+                self.substreams[substream].stream.cnts.note(position, self.config.heaps);
+                self.bytes -= slot.heap.parts.allocated();
+                self.recycle(slot.heap.parts);
             }
         }
         self.finish();
@@ -202,25 +275,26 @@ impl Window {
 
     /// Gives up on what is missing, and hands out the rest.
     pub fn finish(&mut self) {
-        while !self.heaps.is_empty() {
-            self.release_first();
+        self.settle();
+        for substream in 0..self.substreams.len() {
+            while !self.substreams[substream].stream.slots.is_empty() {
+                self.release_first(substream);
+            }
+            self.dismiss_rival(substream);
         }
     }
 
     /// What came so far, and what did not.
     pub fn tally(&self) -> Tally {
-        let mut tally = self.tally.clone();
-        tally.substreams = self
-            .substreams
-            .iter()
-            .map(|substream| SubstreamTally {
-                missing: substream.cnts.missing(),
-                ..substream.tally
-            })
-            .collect();
-        tally.missing =
-            tally.substreams.iter().fold(0, |sum, other| sum.saturating_add(other.missing));
-        tally
+        let usual_step = self.usual_step();
+        let substream = |it: &Substream| SubstreamTally {
+            missing: it.lost.saturating_add(it.missing(usual_step, self.first_cnt)),
+            first_cnt: it.tally.first_cnt.or(it.stream.first_cnt()),
+            ..it.tally
+        };
+        let substreams: Vec<_> = self.substreams.iter().map(substream).collect();
+        let missing = substreams.iter().fold(0_u64, |sum, it| sum.saturating_add(it.missing));
+        Tally { substreams, missing, ..self.tally.clone() }
     }
 
     /// Bytes of memory for heaps, those that were handed out and not given back included.
@@ -228,116 +302,460 @@ impl Window {
         self.bytes + self.out.1 + self.pool_bytes
     }
 
+    /// How far heaps of a substream are apart of which only one has come.
+    fn usual_step(&self) -> i128 {
+        let known = self.substreams.iter().filter_map(|it| it.stream.cnts.step()).max();
+        known.unwrap_or(self.substreams.len() as i128)
+    }
+
     /// Takes a packet. False if it adds nothing.
-    fn packet(&mut self, substream: usize, packet: &Packet<'_>) -> bool {
-        let header = packet.header();
-        let position = position(header.flavour, header.heap_cnt, self.near);
-        if !self.heaps.contains_key(&position)
-            && (self.past.contains(position) || !self.start(substream, position, packet))
+    fn packet(
+        &mut self,
+        substream: usize,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
+        let it = &self.substreams[substream];
+        let position = it.stream.position(packet, self.near);
+        // All but the first packets of a heap, as a rule.
+        let goes_on = it.rival.is_none()
+            && it.stream.slots.get(&position).is_some_and(|slot| slot.expects(source));
+        match goes_on {
+            true => self.slot_packet(substream, position, packet),
+            false => self.other_packet(substream, position, source, packet),
+        }
+    }
+
+    /// Takes a packet of a heap that is in the window.
+    fn slot_packet(
+        &mut self,
+        substream: usize,
+        position: i128,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
+        let it = &mut self.substreams[substream];
+        let Some(slot) = it.stream.slots.get_mut(&position) else { return Ok(false) };
+        let (more, taken) = slot.add(packet);
+        let is_whole = slot.is_whole;
+        self.bytes += more;
+        if taken == Ok(true) {
+            it.stream.reordered(position);
+            it.follow(position, packet);
+            if is_whole {
+                self.complete(substream, position);
+            }
+        }
+        taken
+    }
+
+    /// Takes a packet, once it has found out which stream it is of.
+    fn other_packet(
+        &mut self,
+        substream: usize,
+        position: i128,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
+        let heaps = self.config.heaps;
+        let it = &mut self.substreams[substream];
+        let relation = it.stream.relation(position, packet, source, heaps);
+        if let Some((rival, _)) = &it.rival {
+            let there = rival.position(packet, None);
+            let is_its = match relation {
+                Relation::Own => it.stream.yields_to(rival, position, there, source, heaps),
+                Relation::Duplicate => rival.is_ahead(there, source, heaps),
+                _ => rival.is_near(there, heaps),
+            };
+            if is_its || rival.slots.contains_key(&there) {
+                return self.rival_packet(substream, there, source, packet);
+            }
+        }
+        match relation {
+            Relation::Duplicate => return Ok(false),
+            _ if is_stop_heap(packet) => {
+                self.stop(substream, position, relation, source);
+                return Ok(true);
+            }
+            Relation::Own => {}
+            other => return self.begin_rival(substream, other, position, source, packet),
+        }
+        if self.substreams[substream].stream.slots.contains_key(&position) {
+            return self.slot_packet(substream, position, packet);
+        }
+        if matches!(self.substreams[substream].rival, Some((_, Relation::Perhaps))) {
+            // The stream goes on.
+            self.dismiss_rival(substream);
+        }
+        if self.single(substream, position, source, packet) {
+            return Ok(true);
+        }
+        let slot = self.begin(substream, source, packet)?;
+        let stream = &mut self.substreams[substream].stream;
+        stream.begin(position, packet.header().flavour, source);
+        stream.slots.insert(position, slot);
+        self.near = Some(position);
+        self.slot_packet(substream, position, packet)
+    }
+
+    /// Takes a stop heap, which holds nothing that would wait for what came before.
+    fn stop(
+        &mut self,
+        substream: usize,
+        position: i128,
+        relation: Relation,
+        source: Option<SocketAddr>,
+    ) {
+        let it = &mut self.substreams[substream];
+        it.tally.stopped = true;
+        if matches!(relation, Relation::Own | Relation::Ahead) {
+            it.stream.stop(position);
+        }
+        if relation == Relation::Own {
+            it.stream.recent.insert(position, source);
+        }
+    }
+
+    /// Takes a packet of what seems to be another stream.
+    fn begin_rival(
+        &mut self,
+        substream: usize,
+        relation: Relation,
+        position: i128,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
+        self.check(packet)?;
+        self.dismiss_rival(substream);
+        let it = &mut self.substreams[substream];
+        it.next_packet = None;
+        it.before += 1;
+        it.rival = Some((Incoming::beginning_at(position, it.before), relation));
+        self.rival_packet(substream, position, source, packet)
+    }
+
+    /// Takes a packet of what may be another stream, and has that take over once it has two heaps.
+    fn rival_packet(
+        &mut self,
+        substream: usize,
+        position: i128,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> Result<bool, Refusal> {
+        let known = self.substreams[substream].rival.as_ref();
+        if known.is_some_and(|(rival, _)| !rival.slots.contains_key(&position)) {
+            let mut slot = self.begin(substream, source, packet)?;
+            if let Some((rival, _)) = &mut self.substreams[substream].rival {
+                slot.heap.stream = rival.number;
+                rival.begin(position, packet.header().flavour, source);
+                rival.slots.insert(position, slot);
+            }
+        }
+        let Some((rival, _)) = &mut self.substreams[substream].rival else { return Ok(false) };
+        let Some(slot) = rival.slots.get_mut(&position) else { return Ok(false) };
+        let (more, taken) = slot.add(packet);
+        rival.packets += 1;
+        self.bytes += more;
+        if rival.slots.len() > 1 {
+            self.take_over(substream);
+        }
+        taken
+    }
+
+    /// Has the rival of a stream take its place.
+    fn take_over(&mut self, substream: usize) {
+        let Some((mut rival, relation)) = self.substreams[substream].rival.take() else { return };
+        let positions: Vec<i128> = rival.slots.keys().copied().collect();
+        let whole = rival.slots.values().filter(|slot| slot.is_whole).count();
+        if relation == Relation::Ahead {
+            // The stream goes on after a loss.
+            let stream = &mut self.substreams[substream].stream;
+            stream.highest = rival.highest;
+            rival.slots.values_mut().for_each(|slot| slot.heap.stream = stream.number);
+            stream.slots.append(&mut rival.slots);
+        } else {
+            while !self.substreams[substream].stream.slots.is_empty() {
+                self.release_first(substream);
+            }
+            self.order = Cnts::default();
+            self.left = positions.first().map(|first| first - 1);
+            let (usual_step, first_cnt) = (self.usual_step(), self.first_cnt);
+            self.substreams[substream].begin_anew(rival, usual_step, first_cnt);
+        }
+        self.waiting += whole;
+        self.near = positions.last().copied();
+        for position in positions {
+            let slot = self.substreams[substream].stream.slots.get(&position);
+            if slot.is_some_and(|slot| slot.is_whole) {
+                self.waiting -= 1;
+                self.complete(substream, position);
+            }
+        }
+    }
+
+    /// Gives up on a stream that did not go on. What was there before, and is not whole, was a duplicate.
+    fn dismiss_rival(&mut self, substream: usize) {
+        let Some((rival, relation)) = self.substreams[substream].rival.take() else { return };
+        let mut packets = rival.packets;
+        for (position, Slot { heap, is_whole, .. }) in rival.slots {
+            self.bytes -= heap.parts.allocated();
+            if relation == Relation::Ahead {
+                // Whatever it is, it is not missing.
+                self.substreams[substream].stream.cnts.note_other(position);
+            }
+            let is_own = matches!(relation, Relation::After | Relation::Ahead);
+            match (is_whole, is_own) {
+                (true, _) if relation != Relation::Perhaps => {
+                    packets = 0;
+                    let purpose = Purpose::of(&heap.view());
+                    if purpose == Purpose::Data {
+                        self.substreams[substream].tally.heaps += 1;
+                        self.tally.heaps += 1;
+                    }
+                    self.emit(heap, purpose);
+                }
+                (_, true) => {
+                    packets = 0;
+                    self.substreams[substream].tally.incomplete += 1;
+                    self.tally.incomplete += 1;
+                    self.recycle(heap.parts);
+                }
+                _ => self.recycle(heap.parts),
+            }
+        }
+        self.tally.ignored += packets;
+    }
+
+    /// Whether a heap may be put together at all.
+    fn check(&self, packet: &Packet<'_>) -> Result<usize, Refusal> {
+        let len = packet.head().heap_length().ok_or(Refusal::NoLength)?;
+        usize::try_from(len)
+            .ok()
+            .filter(|&len| len <= self.config.max_heap_len)
+            .ok_or(Refusal::TooLong(len))
+    }
+
+    /// Makes room for another heap.
+    fn begin(
+        &mut self,
+        substream: usize,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> Result<Slot, Refusal> {
+        let len = self.check(packet)?;
+        let mut parts = self.pool.pop().unwrap_or_default();
+        self.pool_bytes -= parts.allocated();
+        while self.substreams[substream].stream.slots.len() >= self.config.heaps {
+            self.release_first(substream);
+        }
+        let bytes = len.max(parts.allocated());
+        while self.bytes > 0 && self.bytes.saturating_add(bytes) > self.max_bytes() {
+            // Whoever holds most gives way: those who hold little do not suffer from those who do not.
+            let held = self.substreams.iter().map(Substream::bytes).enumerate();
+            match held.max_by_key(|(_, bytes)| *bytes) {
+                Some((largest, 1..)) => self.release_first(largest),
+                _ => break,
+            }
+        }
+        if !parts.restart(packet.header().heap_cnt, len) {
+            self.recycle(parts);
+            return Err(Refusal::NoMemory);
+        }
+        self.bytes += parts.allocated();
+        let flavour = packet.header().flavour;
+        let stream = self.substreams[substream].stream.number;
+        let heap = Heap { flavour, substream, stream, parts };
+        Ok(Slot { heap, source, is_whole: false })
+    }
+
+    /// Takes a heap that is in one packet and whose turn it is: nothing is put together, and copied only to
+    /// be handed out.
+    fn single(
+        &mut self,
+        substream: usize,
+        position: i128,
+        source: Option<SocketAddr>,
+        packet: &Packet<'_>,
+    ) -> bool {
+        let header = *packet.header();
+        let payload = packet.payload();
+        if packet.head().heap_length() != Some(header.payload_length)
+            || payload.len() > self.config.max_heap_len
+            || usize::from(header.item_pointers) > MAX_SINGLE_POINTERS
         {
             return false;
         }
-        let Some(slot) = self.heaps.get_mut(&position) else { return false };
-        if slot.is_whole || slot.heap.flavour != header.flavour {
+        let it = &self.substreams[substream];
+        if it.stream.slots.first_key_value().is_some_and(|(&first, _)| first <= position) {
             return false;
         }
-        if header.payload_length == 0 {
-            // Item pointers may need more packets than the payload does.
-            slot.heap.parts.note(packet.item_pointers());
-            slot.is_whole = header.heap_length == 0;
-        } else {
-            if !slot.heap.parts.add(packet) {
-                return false;
+        let mut pointers = mem::take(&mut self.pointers);
+        pointers.clear();
+        for pointer in packet.item_pointers() {
+            if !pointers.contains(&pointer) {
+                pointers.push(pointer);
             }
-            slot.is_whole = slot.heap.parts.is_whole();
         }
-        self.substreams[substream].follow(position, packet);
-        self.complete_if_whole(position);
-        true
+        let view = HeapView {
+            flavour: header.flavour,
+            cnt: header.heap_cnt,
+            substream,
+            pointers: &pointers,
+            payload,
+        };
+        let purpose = Purpose::of(&view);
+        self.learn(substream, position, purpose);
+        let is_taken = self.is_next(substream, position) && self.deliver(&view, purpose);
+        self.pointers = pointers;
+        if is_taken {
+            let stream = &mut self.substreams[substream].stream;
+            stream.begin(position, header.flavour, source);
+            self.near = Some(position);
+            self.leave(substream, position, source);
+            self.count(substream, position, purpose);
+            self.advance();
+        }
+        is_taken
     }
 
-    fn complete_if_whole(&mut self, position: i128) {
-        if self.heaps.get(&position).is_some_and(|slot| slot.is_whole) {
-            self.complete(position);
+    /// Shows a heap to whoever consumes heaps, or copies it to hand it out. False if there is no memory.
+    fn deliver(&mut self, view: &HeapView<'_>, purpose: Purpose) -> bool {
+        if purpose == Purpose::Stop {
+            return true;
         }
-    }
-
-    fn start(&mut self, substream: usize, position: i128, packet: &Packet<'_>) -> bool {
-        let header = packet.header();
-        let Ok(len) = usize::try_from(header.heap_length) else { return false };
-        // The length of a heap may be missing, and a packet's payload then ends beyond it.
-        let end = header.payload_offset + header.payload_length;
-        if len > self.config.max_heap_len || end > header.heap_length {
-            return false;
+        if let Some(Consumer(take)) = &mut self.consumer {
+            take(view);
+            return true;
         }
         let mut parts = self.pool.pop().unwrap_or_default();
         self.pool_bytes -= parts.allocated();
-        let bytes = len.max(parts.allocated());
-        while self.heaps.len() >= self.config.heaps
-            || !self.heaps.is_empty() && self.bytes.saturating_add(bytes) > self.max_bytes()
-        {
-            self.release_first();
-        }
-        if !parts.restart(header.heap_cnt, len) {
+        if !parts.restart(view.cnt, view.payload.len()) {
             self.recycle(parts);
             return false;
         }
-        self.near = Some(position);
-        self.bytes += parts.allocated();
-        let heap = Heap { flavour: header.flavour, substream, parts };
-        self.heaps.insert(position, Slot { heap, is_whole: false });
+        parts.copy(view.pointers, view.payload);
+        let HeapView { flavour, substream, .. } = *view;
+        let stream = self.substreams[substream].stream.number;
+        self.emit(Heap { flavour, substream, stream, parts }, purpose);
         true
     }
 
+    fn learn(&mut self, substream: usize, position: i128, purpose: Purpose) {
+        match purpose {
+            Purpose::Data => {
+                let heaps = self.config.heaps;
+                self.substreams[substream].stream.cnts.learn(position, heaps);
+                self.order.learn(position, heaps);
+            }
+            Purpose::Stop => {
+                let it = &mut self.substreams[substream];
+                it.stream.stop(position);
+                it.tally.stopped = true;
+            }
+            Purpose::Other => {}
+        }
+    }
+
     /// Takes note of a heap that has become whole, and hands out what waited for it.
-    fn complete(&mut self, position: i128) {
-        let Some(slot) = self.heaps.get(&position) else { return };
-        let substream = &mut self.substreams[slot.heap.substream];
-        if slot.heap.is_stop() {
-            substream.tally.stopped = true;
-        } else if slot.heap.is_data() {
-            substream.tally.heaps += 1;
-            substream.cnts.note(position);
-            self.tally.heaps += 1;
-            self.cnts.note(position);
-        }
-        while let Some((&first, slot)) = self.heaps.first_key_value()
-            && slot.is_whole
-            && self.is_next(first)
+    fn complete(&mut self, substream: usize, position: i128) {
+        let Some(slot) = self.substreams[substream].stream.slots.get(&position) else { return };
+        let purpose = Purpose::of(&slot.heap.view());
+        self.waiting += 1;
+        self.learn(substream, position, purpose);
+        while let Some((first, _)) = self.substreams[substream].first_whole(substream)
+            && self.is_next(substream, first)
         {
-            self.release_first();
+            self.release_first(substream);
+        }
+        self.advance();
+    }
+
+    /// Hands out what waits for nothing any more on any substream.
+    fn advance(&mut self) {
+        while self.waiting > 0 && self.substreams.len() > 1 {
+            let firsts =
+                self.substreams.iter().enumerate().filter_map(|(at, it)| it.first_whole(at));
+            let next = firsts.filter(|&(position, at)| self.is_next(at, position)).min();
+            let Some((_, substream)) = next else { return };
+            self.release_first(substream);
         }
     }
 
-    /// Whether there is no heap between the last that left and this one, as far as cnts tell.
-    fn is_next(&self, position: i128) -> bool {
+    /// Whether there is no heap between the last that left and this one, as far as cnts tell: those of
+    /// all substreams that are near each other.
+    fn is_next(&self, substream: usize, position: i128) -> bool {
+        let stream = &self.substreams[substream].stream;
+        let step = stream.cnts.step().unwrap_or(1);
+        let follows = |left: Option<i128>, step| left.is_some_and(|left| position <= left + step);
+        if self.substreams.len() == 1 {
+            // It starts where it starts.
+            return stream.left.is_none() || follows(stream.left, step);
+        }
+        // Of several, another may have an earlier heap.
         match self.left {
-            Some(left) => position <= left + self.cnts.step().unwrap_or(1),
-            // One substream starts where it starts; of several, another may have an earlier heap.
-            None => self.substreams.len() == 1,
+            Some(left) if !stream.is_near_to(left, position, self.config.heaps) => {
+                follows(stream.left, step)
+            }
+            left => follows(left, self.order.step().unwrap_or(1)),
         }
     }
 
-    /// Hands the first heap out if it is whole and of use; gives up on it otherwise.
-    fn release_first(&mut self) {
-        let Some((position, Slot { heap, is_whole })) = self.heaps.pop_first() else { return };
+    /// Takes note of a heap that leaves the window.
+    fn leave(&mut self, substream: usize, position: i128, source: Option<SocketAddr>) {
+        let stream = &mut self.substreams[substream].stream;
+        stream.left = stream.left.max(Some(position));
+        stream.recent.insert(position, source);
+        self.left = self.left.max(Some(position));
+    }
+
+    /// Counts a heap that was whole.
+    fn count(&mut self, substream: usize, position: i128, purpose: Purpose) {
+        let it = &mut self.substreams[substream];
+        match purpose {
+            Purpose::Data => {
+                it.tally.heaps += 1;
+                it.stream.cnts.note(position, self.config.heaps);
+                self.tally.heaps += 1;
+            }
+            Purpose::Other => it.stream.cnts.note_other(position),
+            Purpose::Stop => {}
+        }
+    }
+
+    /// Hands the first heap of a substream out if it is whole and of use; gives up on it otherwise.
+    fn release_first(&mut self, substream: usize) {
+        let first = self.substreams[substream].stream.slots.pop_first();
+        let Some((position, Slot { heap, source, is_whole })) = first else { return };
         self.bytes -= heap.parts.allocated();
-        self.left = Some(position);
-        self.past.insert(position);
-        if is_whole && !heap.is_stop() {
-            self.out.0 += 1;
-            self.out.1 += heap.parts.allocated();
-            self.ready.push_back(heap);
+        self.leave(substream, position, source);
+        if is_whole {
+            self.waiting -= 1;
+            let purpose = Purpose::of(&heap.view());
+            self.count(substream, position, purpose);
+            self.emit(heap, purpose);
             return;
         }
-        if !is_whole {
-            let substream = &mut self.substreams[heap.substream];
-            substream.tally.incomplete += 1;
-            substream.cnts.note(position);
-            self.tally.incomplete += 1;
-            tracing::debug!(cnt = heap.cnt(), "packets of a heap are missing");
-        }
+        let it = &mut self.substreams[substream];
+        it.tally.incomplete += 1;
+        it.stream.cnts.note(position, self.config.heaps);
+        self.tally.incomplete += 1;
+        tracing::debug!(cnt = heap.cnt(), "packets of a heap are missing");
         self.recycle(heap.parts);
+    }
+
+    /// Hands a heap out, or shows it to whoever consumes heaps.
+    fn emit(&mut self, heap: Heap, purpose: Purpose) {
+        match &mut self.consumer {
+            _ if purpose == Purpose::Stop => self.recycle(heap.parts),
+            Some(Consumer(take)) => {
+                take(&heap.view());
+                self.recycle(heap.parts);
+            }
+            None => {
+                self.out.0 += 1;
+                self.out.1 += heap.parts.allocated();
+                self.ready.push_back(heap);
+            }
+        }
     }
 
     fn recycle(&mut self, parts: PartialHeap) {
@@ -352,26 +770,27 @@ impl Window {
     }
 }
 
-impl Substream {
-    /// Takes note of where a packet leads. One packet that follows another makes a course; one that
-    /// does not ends it.
-    fn follow(&mut self, position: i128, packet: &Packet<'_>) {
-        let header = packet.header();
-        let payload_len = packet.payload().len();
-        let start = header.payload_offset as usize;
-        let next = Course {
-            position,
-            flavour: header.flavour,
-            heap_cnt: header.heap_cnt,
-            offset: start + payload_len,
-            head_len: packet.head().len(),
-            payload_len,
-        };
-        let goes_on = self.guess == Some(Course { offset: start, ..next });
-        self.course = (goes_on && payload_len >= MIN_PAYLOAD).then_some(next);
-        self.guess = Some(next);
+impl Purpose {
+    fn of(heap: &HeapView<'_>) -> Self {
+        match heap.is_data() {
+            _ if heap.is_stop() => Self::Stop,
+            true => Self::Data,
+            false => Self::Other,
+        }
     }
 }
 
-/// Heaps that are remembered, at least.
-const PAST: usize = 4096;
+/// Whether a packet is all of a stop heap.
+fn is_stop_heap(packet: &Packet<'_>) -> bool {
+    let flavour = packet.header().flavour;
+    packet.head().heap_length() == Some(packet.header().payload_length)
+        && packet.item_pointers().any(|it| {
+            it.id(flavour) == item::STREAM_CTRL
+                && it.is_immediate()
+                && it.value(flavour) == StreamControl::Stop as u64
+        })
+}
+
+/// A heap in one packet with more items than this is put together like any other: each of them is
+/// compared with those before it.
+const MAX_SINGLE_POINTERS: usize = 32;

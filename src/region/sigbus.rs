@@ -115,12 +115,13 @@ impl Disposition {
         let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
         let kept = match self.handler {
             // What is ignored interrupts no system call.
-            libc::SIG_DFL | libc::SIG_IGN => libc::SA_RESTART,
-            _ => self.flags & (libc::SA_RESTART | libc::SA_NODEFER),
+            libc::SIG_DFL | libc::SIG_IGN => libc::SA_RESTART | libc::SA_ONSTACK,
+            // One that did not ask for the alternate stack may need more than there is on it.
+            _ => self.flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_ONSTACK),
         };
         Self {
             handler: handler as *const () as libc::sighandler_t,
-            flags: libc::SA_SIGINFO | libc::SA_ONSTACK | kept,
+            flags: libc::SA_SIGINFO | kept,
             mask: self.mask,
         }
     }

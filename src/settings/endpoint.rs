@@ -122,8 +122,14 @@ impl FromStr for Endpoint {
             Ok(port) if port != 0 => port,
             _ => return Err(invalid("its port must be a number from 1 to 65535")),
         };
+        // The zone may stand behind the run: `ff02::1+3%eth1`.
+        let (host, zone) = match host.split_once('%') {
+            Some((host, zone)) if host.contains('+') => (host, Some(zone)),
+            _ => (host, None),
+        };
         let (host, more) = parse_run(host).map_err(invalid)?;
-        let host = parse_host(bracketed, host).map_err(invalid)?;
+        let host = zone.map_or(host.into(), |zone| format!("{host}%{zone}"));
+        let host = parse_host(bracketed, &host).map_err(invalid)?;
         match (&host, host.offset(more)) {
             (_, Some(_)) => Ok(Self { host, port, count: more + 1, queue: None }),
             (Host::Name(_), None) => {
@@ -235,6 +241,7 @@ mod tests {
         assert_eq!(expanded("10.0.0.255+1:1"), ["10.0.0.255:1", "10.0.1.0:1"]);
         assert_eq!(expanded("[ff02::1+1]:7148"), ["[ff02::1]:7148", "[ff02::2]:7148"]);
         assert_eq!(expanded("[ff02::1%eth0+1]:9"), ["[ff02::1%eth0]:9", "[ff02::2%eth0]:9"]);
+        assert_eq!(expanded("[ff02::1+1%eth0]:9"), ["[ff02::1%eth0]:9", "[ff02::2%eth0]:9"]);
         assert_eq!(expanded("receiver.local:7148"), ["receiver.local:7148"]);
         assert_eq!(expanded("255.255.255.255:7"), ["255.255.255.255:7"]);
     }

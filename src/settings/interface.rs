@@ -1,7 +1,7 @@
 //! Which network interface a stream leaves through.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::InvalidValue;
@@ -21,6 +21,13 @@ impl FromStr for Interface {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
+        }
+        // The address of one interface of several that have it, as link-local ones may be.
+        if let Some((address, zone)) = text.split_once('%')
+            && address.parse::<Ipv6Addr>().is_ok()
+            && let Ok(Self::Name(_)) = zone.parse()
+        {
+            return Ok(Self::Name(text.to_owned()));
         }
         // The kernel's own rule: dev_valid_name() in net/core/dev.c.
         let character = |c: char| !c.is_whitespace() && !matches!(c, '/' | ':' | '\0');

@@ -172,7 +172,15 @@ impl Heap {
     }
 
     pub(super) fn check(&self) -> Result<(), HeapError> {
-        self.error.clone().map_or(Ok(()), Err)
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        // A type that numpy has not is one that receivers cannot decode.
+        for Descriptor { name, numpy_header, .. } in self.items.iter().map(|it| &it.descriptor) {
+            let size = numpy_header.as_ref().map_or(Ok(0), NumpyHeader::element_size);
+            size.map_err(|reason| HeapError::Array { name: name.clone(), reason })?;
+        }
+        Ok(())
     }
 
     /// What receivers are told; where payload is attached, the constant items, too.
@@ -240,6 +248,9 @@ mod tests {
         let error = |heap: Heap| heap.check().unwrap_err().to_string();
         let wrong = Heap::new().array("a", 0x3300, "u10", [8]);
         assert!(error(wrong).starts_with("item a: `u10` is no dtype: numpy dtypes are i u f c"));
+        let header = NumpyHeader::new("<f3", &[8]);
+        let wrong = Heap::new().item(Descriptor::numpy(0x3300, "a", "", header), 24);
+        assert!(error(wrong).starts_with("item a: `<f3` is not a type string"));
         let huge = Heap::new().array("a", 0x3300, "f8", [u64::MAX, 2]);
         assert_eq!(error(huge), "item a: it is larger than any memory");
         let twice = Heap::new().immediate("a", 1).immediate("a", 2).array("b", 3, "x", []);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::dtype::element_size;
+use super::dtype::{canonical_descr, tuple};
 use super::item;
 use super::literal::Literal;
 use super::printable::Printable;
@@ -71,11 +71,13 @@ impl NumpyHeader {
     ///
     /// What is wrong with the element type, in words: numpy has no such type, or it holds Python objects.
     pub fn element_size(&self) -> Result<usize, String> {
-        element_size(&self.descr)
+        canonical_descr(&self.descr).map(|(_, size)| size)
     }
 }
 
-/// Reads the dictionary, whose keys may come in any order; of those that occur twice, the last counts.
+/// Reads the dictionary, whose keys may come in any order; of those that occur twice, the last counts. The element
+/// type comes out as numpy writes it, however it was written: see [`canonical_dtype`](super::canonical_dtype). One
+/// that numpy has not stays as it is.
 impl FromStr for NumpyHeader {
     type Err = DescriptorError;
 
@@ -87,7 +89,8 @@ impl FromStr for NumpyHeader {
                 return None;
             };
             let (shape, _) = literal.value("shape")?;
-            Some(Self { descr: descr.into(), fortran_order, shape: shape.dimensions()? })
+            let descr = canonical_descr(descr).map_or_else(|_| descr.into(), |(descr, _)| descr);
+            Some(Self { descr, fortran_order, shape: shape.dimensions()? })
         };
         parse().ok_or_else(|| DescriptorError::NumpyHeader(text(dictionary.as_bytes())))
     }
@@ -97,11 +100,8 @@ impl FromStr for NumpyHeader {
 impl fmt::Display for NumpyHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = if self.fortran_order { "True" } else { "False" };
-        write!(f, "{{'descr': {}, 'fortran_order': {order}, 'shape': (", self.descr)?;
-        for (index, dimension) in self.shape.iter().enumerate() {
-            write!(f, "{}{dimension}", if index == 0 { "" } else { ", " })?;
-        }
-        f.write_str(if self.shape.len() == 1 { ",)}" } else { ")}" })
+        let shape = tuple(&self.shape);
+        write!(f, "{{'descr': {}, 'fortran_order': {order}, 'shape': {shape}}}", self.descr)
     }
 }
 
@@ -208,12 +208,18 @@ impl Descriptor {
                 item::DESCRIPTOR_NAME => descriptor.name = text(content),
                 item::DESCRIPTOR_DESCRIPTION => descriptor.description = text(content),
                 item::DESCRIPTOR_FORMAT => {
+                    has_widths(content, field_len(flavour), pointer.id(flavour), flavour)?;
                     descriptor.format = content
                         .chunks_exact(field_len(flavour))
                         .map(|field| Field::new(field[0], read_be(&field[1..]) as u32))
                         .collect();
                 }
                 item::DESCRIPTOR_SHAPE => {
+                    let len = dimension_len(flavour);
+                    has_widths(content, len, pointer.id(flavour), flavour)?;
+                    if content.chunks_exact(len).any(|dimension| dimension[0] > 1) {
+                        return Err(DescriptorError::Widths { id: pointer.id(flavour), flavour });
+                    }
                     descriptor.shape = content
                         .chunks_exact(dimension_len(flavour))
                         .map(|dimension| (dimension[0] & 1 == 0).then(|| read_be(&dimension[1..])))
@@ -253,6 +259,15 @@ fn emit(flavour: Flavour, id: u64, items: &[(u64, &[u8])]) -> Vec<u8> {
         packet.extend_from_slice(content);
     }
     packet
+}
+
+/// Whether bytes are made of entries of the flavour's width. PySPEAD 0.5.2 has one width for all flavours;
+/// and bytes in the wrong order, too, which nobody can tell from the bytes.
+fn has_widths(bytes: &[u8], len: usize, id: u64, flavour: Flavour) -> Result<(), DescriptorError> {
+    match bytes.len().is_multiple_of(len) {
+        true => Ok(()),
+        false => Err(DescriptorError::Widths { id, flavour }),
+    }
 }
 
 fn parse_numpy(content: &[u8]) -> Result<NumpyHeader, DescriptorError> {
@@ -321,6 +336,18 @@ pub enum DescriptorError {
         id: u64,
         /// The field.
         field: Field,
+    },
+    /// Format or shape is not made of entries as wide as the flavour says.
+    #[error(
+        "item {id:#x} of a descriptor has no entries of the width that SPEAD-{flavour} has: this is \
+         how PySPEAD 0.5.2 writes them, and spead2 with its bug_compat, whose streams are not read; \
+         send without"
+    )]
+    Widths {
+        /// The item of the descriptor: 0x12, the shape, or 0x13, the format.
+        id: u64,
+        /// The flavour.
+        flavour: Flavour,
     },
     /// A dimension is larger than an address of the flavour.
     #[error("item {id:#x}: a dimension exceeds what SPEAD-{flavour} can say")]

@@ -58,7 +58,7 @@ impl<'a> Parser<'a> {
             return None;
         }
         match self.peek()? {
-            b'\'' | b'"' => self.text().map(Literal::Text),
+            b'\'' | b'"' | b'u' => self.text().map(Literal::Text),
             b'0'..=b'9' => self.integer().map(Literal::Integer),
             b'(' => self.sequence(b')', depth),
             b'[' => self.sequence(b']', depth),
@@ -107,6 +107,10 @@ impl<'a> Parser<'a> {
     }
 
     fn text(&mut self) -> Option<&'a str> {
+        // Python 2 marked text, as opposed to bytes.
+        if self.peek() == Some(b'u') {
+            self.at += 1;
+        }
         let quote = self.peek().filter(|byte| matches!(byte, b'\'' | b'"'))?;
         let start = self.at + 1;
         let mut bytes = self.source.bytes().enumerate().skip(start);

@@ -204,6 +204,7 @@ pub struct Packet<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct PacketHead<'a> {
     header: PacketHeader,
+    has_heap_length: bool,
     pointers: &'a [u8],
 }
 
@@ -211,7 +212,7 @@ impl<'a> Packet<'a> {
     /// Takes a packet apart.
     ///
     /// The four items of the header may stand anywhere among the item pointers, as SPEAD allows; the
-    /// heap's length may be missing, and is 0 then, as in spead2.
+    /// heap's length may be missing: see [`PacketHead::heap_length`].
     ///
     /// # Errors
     ///
@@ -302,12 +303,17 @@ impl<'a> PacketHead<'a> {
         if heap_length.is_some() && end > header.heap_length {
             return Err(PacketError::Beyond { end, heap_length: header.heap_length });
         }
-        Ok((Self { header, pointers }, rest))
+        Ok((Self { header, has_heap_length: heap_length.is_some(), pointers }, rest))
     }
 
-    /// What the packet says of itself.
+    /// What the packet says of itself; a heap length that it does not say is 0 there.
     pub fn header(&self) -> &PacketHeader {
         &self.header
+    }
+
+    /// Payload bytes of the whole heap, if the packet says so.
+    pub fn heap_length(&self) -> Option<u64> {
+        self.has_heap_length.then_some(self.header.heap_length)
     }
 
     /// Item pointers in order, those of the header and padding left out.

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use doorbell::settings::InvalidValue;
 use doorbell::wire::{Field, canonical_dtype};
 
+use crate::plural;
+
 /// The type and shape of an item's value, written `TYPE[DIMS]`: `i8[4096]`, `<f4[16x2]`, `u48[]` for
 /// a scalar. It always comes to a whole number of bytes, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,17 +67,28 @@ impl ArrayType {
 
 impl ElementType {
     fn parse(text: &str) -> Result<Self, String> {
-        if let Some(dtype) = of_name(text) {
-            return Err(format!("it is the name of a numpy type; write {dtype}"));
-        }
         let mut characters = text.chars();
         match characters.next() {
             Some('<' | '>' | '|' | '=') => {
-                let dtype = canonical_dtype(text)?;
-                Ok(Self::Numpy { descr: dtype.0, bytes: dtype.1 })
+                let (descr, bytes) = canonical_dtype(text)?;
+                Ok(Self::Numpy { descr, bytes })
             }
-            code => Ok(spead(code.unwrap_or(' '), characters.as_str())?),
+            code => spead(code.unwrap_or(' '), characters.as_str())
+                .map_err(|hint| numpys_word(text).unwrap_or_else(|| hint.into())),
         }
+    }
+
+    /// What numpy makes of the same word, if that is something else.
+    pub fn homonym(&self) -> Option<String> {
+        let Self::Spead(field) = self else { return None };
+        let (descr, bytes) = canonical_dtype(&self.to_string()).ok()?;
+        (8 * bytes != u64::from(field.bits)).then(|| {
+            let bits = plural(field.bits.into(), "bit");
+            let bytes = plural(bytes, "byte");
+            format!(
+                "{self} is a SPEAD type of {bits}; numpy's {self}, of {bytes}, is written {descr}"
+            )
+        })
     }
 
     fn bits(&self) -> u64 {
@@ -109,18 +122,6 @@ impl FromStr for ArrayType {
     }
 }
 
-/// The dtype of what numpy calls `float32` or `uint8`.
-fn of_name(text: &str) -> Option<String> {
-    let names = [("float", 'f'), ("uint", 'u'), ("int", 'i'), ("complex", 'c')];
-    let (bits, code) =
-        names.iter().find_map(|(name, code)| Some((text.strip_prefix(name)?, *code)))?;
-    match decimal(bits)? {
-        8 if matches!(code, 'u' | 'i') => Some(format!("|{code}1")),
-        bits @ (16 | 32 | 64 | 128) => Some(format!("<{code}{}", bits / 8)),
-        _ => None,
-    }
-}
-
 /// The widths are those that spead2 takes apart: floats of 32 and 64 bits, characters of 8, and any
 /// other type of any width.
 fn spead(code: char, bits: &str) -> Result<ElementType, &'static str> {
@@ -137,6 +138,14 @@ fn spead(code: char, bits: &str) -> Result<ElementType, &'static str> {
             "its type is u, i, f, b or c and bits (u48), or a numpy dtype with its byte order (<f4)",
         ),
     }
+}
+
+/// What to write for a type that numpy has, by this name of it.
+fn numpys_word(text: &str) -> Option<String> {
+    let (descr, _) = canonical_dtype(text).ok()?;
+    // Of f4 and c8, more is to be said than that.
+    let is_other = text[1..].starts_with(char::is_alphabetic) || text.starts_with(['S', 'U', 'V']);
+    is_other.then(|| format!("numpy's {text} is written {descr}"))
 }
 
 /// Digits only: `u64::from_str` also takes a plus sign, and leading zeros would not come back.
@@ -191,6 +200,19 @@ mod tests {
     }
 
     #[test]
+    fn what_numpy_calls_by_the_same_word_is_told_apart() {
+        let homonym = |text: &str| text.parse::<ArrayType>().unwrap().element().homonym();
+        let said = "u2 is a SPEAD type of 2 bits; numpy's u2, of 2 bytes, is written <u2";
+        assert_eq!(homonym("u2[4]").as_deref(), Some(said));
+        for text in ["i1[8]", "b1[8]", "u8", "i8", "c8", "u4[2]"] {
+            assert!(homonym(text).is_some(), "{text}");
+        }
+        for text in ["<u2", "u10[4]", "u16", "f32", "f64", "|u1", "b8"] {
+            assert_eq!(homonym(text), None);
+        }
+    }
+
+    #[test]
     fn sizes_are_in_whole_bytes() {
         let bytes = |text: &str| text.parse::<ArrayType>().map(|array| array.bytes());
         assert_eq!(bytes("i8[4096]"), Ok(4096));
@@ -209,11 +231,12 @@ mod tests {
             ("u0[1]", "a width of 1 to 65535 bits"),
             ("f4[1]", "SPEAD floats are f32 and f64; as numpy dtypes in bytes, <f2 <f4 <f8"),
             ("c16[1]", "complex numbers are numpy dtypes"),
-            ("float32[1]", "it is the name of a numpy type; write <f4"),
-            ("uint8[1]", "it is the name of a numpy type; write |u1"),
-            ("complex128[]", "write <c16"),
-            ("float33[1]", "SPEAD floats are f32 and f64"),
             ("<f3[1]", "numpy dtypes are"),
+            ("float32[1]", "numpy's float32 is written <f4"),
+            ("uint8", "numpy's uint8 is written |u1"),
+            ("complex64[2]", "numpy's complex64 is written <c8"),
+            ("<float32[1]", "numpy dtypes are"),
+            ("<U536870912", "numpy dtypes are"),
             ("<M8[ns]", "dimensions are numbers joined by `x`"),
             ("|i4[1]", "write < (little-endian) or >"),
             ("i8[4", "the `[` has no `]`"),

@@ -3,6 +3,8 @@
 use doorbell::settings::{Size, keys::FLAVOUR};
 use doorbell::wire::Flavour;
 
+use crate::source::Cut;
+
 use super::item::FIRST_ID;
 use super::program::{DTYPE, HEAP_SIZE, ITEMS, SHAPE, SOURCE};
 use super::{ArrayType, InvalidValue, Item, ItemSpec, Program, SettingsError, SourceKind};
@@ -15,8 +17,8 @@ pub enum HeapContent {
     Size(Size),
     /// These items, at least one.
     Items(Vec<Item>),
-    /// A part of the `.npy` file that is the source: of this shape, else one index of its leading axis.
-    Npy(Option<Vec<u64>>),
+    /// A part of the `.npy` file that is the source.
+    Npy(Cut),
 }
 
 impl HeapContent {
@@ -75,19 +77,20 @@ pub(super) fn content(
     flavour: Flavour,
 ) -> Result<HeapContent, SettingsError> {
     let is_npy = matches!(source, SourceKind::Npy(_));
-    if is_npy {
-        let taken = [
-            (HEAP_SIZE, program.size.is_some(), "how large a heap is"),
-            (ITEMS, !program.items.is_empty(), "what a heap holds"),
-        ];
-        if let Some((key, _, what)) = taken.into_iter().find(|(_, given, _)| *given) {
-            let hint = format!("{source} itself says {what}; drop {key}");
-            return Err(SettingsError::conflict(key, SOURCE, hint));
-        }
+    if is_npy && !program.items.is_empty() {
+        let hint = format!("{source} itself says what a heap holds; drop {ITEMS}");
+        return Err(SettingsError::conflict(ITEMS, SOURCE, hint));
     }
     let frame = frame(program, source)?;
     let content = match (program.items.as_slice(), program.size) {
-        _ if is_npy => HeapContent::Npy(frame.map(|frame| frame.shape().to_vec())),
+        (_, Some(size)) if is_npy && size.bytes() == 0 => {
+            return Err(SettingsError::unusable(HEAP_SIZE, size, "a heap holds at least 1 byte"));
+        }
+        (_, size) if is_npy => HeapContent::Npy(match (frame, size) {
+            (Some(frame), _) => Cut::Shape(frame.shape().to_vec()),
+            (None, Some(size)) => Cut::Bytes(size.bytes()),
+            (None, None) => Cut::Axis,
+        }),
         ([], size) if frame.is_none() => HeapContent::Size(size.unwrap_or(HEAP_SIZE_DEFAULT)),
         ([_, ..], Some(_)) => {
             let hint = "the items are the size; give one of the two";

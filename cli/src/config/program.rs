@@ -65,7 +65,7 @@ impl Program {
                     HEAP_SIZE,
                     "heap_size",
                     "SIZE",
-                    "Payload of a heap, such as 8192 or 1MiB",
+                    "Payload of a heap, such as 8192 or 1MiB; of a .npy file, if its array has one axis",
                     "8KiB",
                     |it| &mut it.size,
                 )
@@ -117,7 +117,8 @@ impl Program {
                     SHAPE,
                     "shape",
                     "DIMS",
-                    "Shape of a frame, each a heap, such as 2160x3840x3; of raw samples with --dtype",
+                    "Shape of a frame, each a heap, such as 2160x3840x3; of raw samples with --dtype. An array of one \
+                     axis is cut into such frames",
                     "a heap's size; of .npy files, all axes but the first",
                     |it| &mut it.shape,
                 ),

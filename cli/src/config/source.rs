@@ -69,11 +69,17 @@ impl FromStr for SourceKind {
                     .parse()
                     .map(|seed| Self::Random { seed })
                     .map_err(|_| invalid("its seed is a whole number, 0 or above: random:1")),
-                None if text.ends_with(".npy") => Ok(Self::Npy(vec![text.into()])),
+                None if is_npy(text) => Ok(Self::Npy(vec![text.into()])),
                 None => Ok(Self::File(vec![text.into()])),
             },
         }
     }
+}
+
+/// Whether a file's name, or a pattern of names, is that of an array.
+fn is_npy(name: &str) -> bool {
+    let suffix = name.len().checked_sub(SUFFIX.len()).and_then(|at| name.get(at..));
+    suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(SUFFIX))
 }
 
 impl fmt::Display for SourceKind {
@@ -90,6 +96,8 @@ impl fmt::Display for SourceKind {
     }
 }
 
+const SUFFIX: &str = ".npy";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +109,7 @@ mod tests {
         assert_eq!(parse("pattern"), SourceKind::Pattern);
         assert_eq!(parse("random:7"), SourceKind::Random { seed: 7 });
         assert_eq!(parse("frames/a.npy"), SourceKind::Npy(vec!["frames/a.npy".into()]));
+        assert_eq!(parse("A.NPY"), SourceKind::Npy(vec!["A.NPY".into()]));
         assert_eq!(parse("./pattern"), SourceKind::File(vec!["./pattern".into()]));
         assert_eq!(parse("-"), SourceKind::Stdin);
     }

@@ -9,6 +9,7 @@ use doorbell::wire::Flavour;
 use proptest::prelude::*;
 
 use super::*;
+use crate::source::Cut;
 
 fn try_flags(words: &[&str]) -> Result<Options, String> {
     let command = Command::new("doorbell").no_binary_name(true).args(flags::arguments());
@@ -83,9 +84,11 @@ fn files_are_sent_whole() {
         assert_eq!(count(&format!("--source {source}")), None);
         assert_eq!(count(&format!("--source {source} --heaps 3")), Some(3));
     }
-    assert_eq!(config("--source a.npy").content, HeapContent::Npy(None));
+    assert_eq!(config("--source a.npy").content, HeapContent::Npy(Cut::Axis));
     let content = config("--source a.npy --shape 3x4").content;
-    assert_eq!(content, HeapContent::Npy(Some(vec![3, 4])));
+    assert_eq!(content, HeapContent::Npy(Cut::Shape(vec![3, 4])));
+    let content = config("--source a.npy --heap-size 8KiB").content;
+    assert_eq!(content, HeapContent::Npy(Cut::Bytes(8192)));
     assert_eq!(config("--source -").source, SourceKind::Stdin);
 }
 
@@ -150,6 +153,7 @@ fn the_effective_configuration_reads_back() {
         "",
         EVERYTHING,
         "--source a.npy",
+        "--source a.npy --heap-size 4096",
         "--source a.npy --pack u10 --range -0.5..1e300",
         "--source a.raw --items a:<f4[1000000] --pack f16",
         "--source - --heaps 18446744073709551615",
@@ -240,11 +244,7 @@ fn what_cannot_be_sent_names_its_keys() {
             "heap.items (--items) and heap.size (--heap-size) do not go together: ",
             "give one of the two",
         ),
-        (
-            "--source a.npy --heap-size 1",
-            "heap.size (--heap-size) and source.kind (--source) do not go together: ",
-            "a.npy itself says how large a heap is; drop heap.size (--heap-size)",
-        ),
+        ("--source a.npy --heap-size 0", "heap.size (--heap-size) = 0B: ", "at least 1 byte"),
         (
             "--source a.npy --items a:u8",
             "heap.items (--items) and source.kind (--source) do not go together: ",
@@ -253,12 +253,12 @@ fn what_cannot_be_sent_names_its_keys() {
         (
             "--pack u10",
             "source.pack (--pack) and source.kind (--source) do not go together: ",
-            "give a .npy file, or a raw file and its item",
+            "give a .npy file, or a raw file, or -, and its item",
         ),
         (
             "--pack u10 --source -",
-            "source.pack (--pack) and source.kind (--source) do not go together: ",
-            "only files and pipes are packed",
+            "heap.items (--items) is missing: ",
+            "what the samples of - are; give the item that a heap is, such as frame:<f4",
         ),
         (
             "--pack u10 --source a.raw",

@@ -1,6 +1,6 @@
 //! The item whose frames are wanted.
 
-use doorbell::receive::{Catalogue, Content, Frame, Heap};
+use doorbell::receive::{Catalogue, Content, Frame, FrameSize, Heap};
 use doorbell::settings;
 use doorbell::wire::Printable;
 
@@ -10,7 +10,11 @@ pub struct Frames {
     item: Option<String>,
     /// As it was found, where nothing was asked for.
     found: Option<u64>,
+    /// Whether a heap had what was asked for.
+    is_found: bool,
     scaling: Option<Scaling>,
+    /// Bytes that a frame may take.
+    max_len: u64,
 }
 
 /// What samples are multiplied with, and what is added then, as far as the stream has said.
@@ -22,8 +26,8 @@ struct Scaling {
 
 /// What a heap has of the item.
 pub enum Found {
-    /// Its frame.
-    Frame(Frame),
+    /// Its frame, and what is to be said of the item if it has more bytes than that.
+    Frame(Frame, Option<String>),
     /// Nothing: other heaps may have it.
     Absent,
     /// Bytes that cannot be read, and why.
@@ -31,9 +35,26 @@ pub enum Found {
 }
 
 impl Frames {
-    /// Frames of the item of that name or identifier, else of the largest; scaled if wanted.
-    pub fn of(item: Option<String>, scale: bool) -> Self {
-        Self { item, found: None, scaling: scale.then(Scaling::default) }
+    /// Frames of the item of that name or identifier, else of the largest; scaled if wanted. Samples of few
+    /// bits become longer: no frame is to take more than `max_len` bytes.
+    pub fn of(item: Option<String>, scale: bool, max_len: u64) -> Self {
+        let scaling = scale.then(Scaling::default);
+        Self { item, found: None, is_found: false, scaling, max_len }
+    }
+
+    /// Why there was no frame, if an item was asked for that no heap had.
+    pub fn unfound(&self) -> Option<String> {
+        let item = self.item.as_ref().filter(|_| !self.is_found)?;
+        Some(format!("no heap had an item `{item}`, which --item asks for"))
+    }
+
+    /// Finds out whether a heap has the item that was asked for.
+    pub fn look_for(&mut self, heap: &Heap, catalogue: &Catalogue) {
+        if self.item.is_some() && !self.is_found {
+            let items: Vec<(u64, Content<'_>)> = heap.items().collect();
+            let id = self.id(&items, catalogue);
+            self.is_found = id.is_some_and(|id| content(&items, id).is_some());
+        }
     }
 
     /// Whether samples were to be scaled, and the stream has not said by how much.
@@ -55,25 +76,46 @@ impl Frames {
         }
         let Some(id) = self.id(&items, catalogue) else { return Found::Absent };
         let Some(content) = content(&items, id) else { return Found::Absent };
+        self.is_found = true;
         let Some(described) = catalogue.item(id) else {
-            return Found::Unreadable(format!("no descriptor of item {id:#x} has come"));
+            return Found::Unreadable(match catalogue.first_error() {
+                Some(error) => format!("no descriptor of item {id:#x} could be read: {error}"),
+                None => format!(
+                    "no descriptor of item {id:#x} has come: a sender repeats them with \
+                     --descriptors-every, for those who join late"
+                ),
+            });
         };
         let unreadable = |error: &dyn ToString| {
             let name = Printable(&described.descriptor.name);
             Found::Unreadable(format!("item {id:#x} `{name}`: {}", error.to_string()))
         };
-        let frame = match &described.item_type {
-            Ok(item_type) => match item_type.frame(content) {
-                Ok(frame) => frame,
-                Err(error) => return unreadable(&error),
-            },
+        let item_type = match &described.item_type {
+            Ok(item_type) => item_type,
             Err(error) => return unreadable(error),
         };
+        let FrameSize { elements, bytes, excess } = match item_type.measure(content) {
+            Ok(size) => size,
+            Err(error) => return unreadable(&error),
+        };
+        let scaled = self.scaling.map_or(0, |_| elements.saturating_mul(size_of::<f32>()));
+        let bytes = bytes.max(scaled);
+        if bytes as u64 > self.max_len {
+            return unreadable(&format!("its frame takes {bytes} bytes, more than --max-heap"));
+        }
+        let frame = match item_type.frame(content) {
+            Ok(frame) => frame,
+            Err(error) => return unreadable(&error),
+        };
+        let longer = (excess > 0).then(|| {
+            let name = Printable(&described.descriptor.name);
+            format!("item {id:#x} `{name}` has {excess} bytes more than {item_type} takes")
+        });
         match self.scaling {
-            None => Found::Frame(frame),
+            None => Found::Frame(frame, longer),
             Some(Scaling { scale, offset }) => {
                 match frame.scaled(scale.unwrap_or(1.0), offset.unwrap_or(0.0)) {
-                    Some(frame) => Found::Frame(frame),
+                    Some(frame) => Found::Frame(frame, longer),
                     None => unreadable(&format!(
                         "{} is no number, to be scaled",
                         Printable(&frame.descr)

@@ -1,17 +1,23 @@
-//! Where packets come from: sockets, or a queue of datagrams.
+//! Where packets come from: sockets, connections, a queue of datagrams, or a capture.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::fs::File;
+use std::io::BufReader;
+use std::net::{SocketAddr, SocketAddrV6, ToSocketAddrs, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use doorbell::backend::OpenError;
 use doorbell::backend::interface::Interface;
 use doorbell::backend::verbs::{DatagramReceiver, DatagramRequest, QueueAddress};
-use doorbell::receive::{Listener, ReceiveError, Window};
-use doorbell::settings::{Endpoint, QueuePairKind};
+use doorbell::receive::{
+    Capture, CaptureError, Connections, Listener, ReceiveError, SourceFilter, Window,
+};
+use doorbell::settings::{Endpoint, Host, QueuePairKind};
 use indicatif::HumanBytes;
 
 use super::super::args::{RecvArguments, RecvBackend};
 use super::super::exit::Failure;
+use super::origin::Origins;
 
 /// Where packets come from.
 pub enum Inlet {
@@ -19,6 +25,10 @@ pub enum Inlet {
     Sockets(Listener),
     /// A queue of datagrams, which is one substream.
     Queue(Box<DatagramReceiver>),
+    /// Connections, each a substream.
+    Connections(Connections),
+    /// A file, with a substream for each address.
+    Capture { capture: Capture, path: PathBuf },
 }
 
 impl Inlet {
@@ -26,17 +36,37 @@ impl Inlet {
         let interface = arguments.interface.as_ref().map(|it| Interface::find(&it.to_string()));
         let interface = interface.transpose()?;
         let buffer = usize::try_from(arguments.buffer.bytes()).unwrap_or(usize::MAX);
-        let queue = arguments.from.iter().find_map(Endpoint::queue);
+        let filter = arguments.source_filter;
+        let endpoints = match Origins::of(&arguments.from).map_err(Failure::Usage)? {
+            _ if arguments.backend == RecvBackend::Udp && arguments.qp.is_some() => {
+                return Err(Failure::Usage("--qp goes with --backend verbs".into()));
+            }
+            Origins::Datagrams(endpoints) => endpoints,
+            _ if arguments.backend != RecvBackend::Udp => {
+                return Err(Failure::Usage("--backend verbs receives no TCP and no files".into()));
+            }
+            Origins::Capture(path) => return Self::capture(path, filter),
+            Origins::Tcp(endpoints) => {
+                let max_heap = usize::try_from(arguments.max_heap.bytes()).unwrap_or(usize::MAX);
+                let addresses = resolve(&endpoints)?;
+                return Ok(Self::Connections(Connections::listen(&addresses, max_heap, filter)?));
+            }
+        };
+        let queue = endpoints.iter().find_map(|it| it.queue());
         match (arguments.backend, arguments.qp) {
-            (RecvBackend::Udp, None) if queue.is_none() => {
-                let addresses = resolve(&arguments.from)?;
-                Ok(Self::Sockets(Listener::bind(&addresses, interface.as_ref(), buffer)?))
+            (RecvBackend::Udp, _) if queue.is_none() => {
+                let addresses = resolve(&endpoints)?;
+                let listener = Listener::bind(&addresses, interface.as_ref(), buffer)?;
+                Ok(Self::Sockets(listener.only_from(filter)))
             }
             (RecvBackend::Udp, _) => {
-                Err(Failure::Usage("--qp and queues go with --backend verbs".into()))
+                Err(Failure::Usage("--from: queues go with --backend verbs".into()))
             }
+            (RecvBackend::Verbs, _) if filter.is_some() => Err(Failure::Usage(
+                "--source-filter: a queue of datagrams does not say who sent them".into(),
+            )),
             (RecvBackend::Verbs, Some(QueuePairKind::Ud)) => {
-                let group = group(&arguments.from)?;
+                let group = group(&endpoints)?;
                 let request = DatagramRequest {
                     interface,
                     device: arguments.device.clone(),
@@ -54,11 +84,20 @@ impl Inlet {
         }
     }
 
-    /// Number of substreams.
+    fn capture(path: &Path, filter: Option<SourceFilter>) -> Result<Self, Failure> {
+        let error = |source| ReceiveError::Capture { path: path.to_owned(), source };
+        let file = File::open(path).map_err(|source| error(CaptureError::Read(source)))?;
+        let file = BufReader::with_capacity(FILE_BUFFER, file);
+        let capture = Capture::new(Box::new(file), filter).map_err(error)?;
+        Ok(Self::Capture { capture, path: path.to_owned() })
+    }
+
+    /// Number of substreams that are known beforehand.
     pub fn substreams(&self) -> usize {
         match self {
             Self::Sockets(listener) => listener.local_addrs().count(),
             Self::Queue(_) => 1,
+            Self::Connections(_) | Self::Capture { .. } => 0,
         }
     }
 
@@ -67,34 +106,78 @@ impl Inlet {
         match self {
             Self::Sockets(listener) => listener.local_addrs().map(|it| it.to_string()).collect(),
             Self::Queue(queue) => vec![queue.address().to_string()],
+            Self::Connections(connections) => connections.names().to_vec(),
+            Self::Capture { capture, .. } => capture.names().to_vec(),
         }
     }
 
     /// Where a sender finds this.
     pub fn announcement(&self) -> String {
-        let names = self.names();
+        let (names, of) = match self {
+            Self::Sockets(listener) => {
+                let buffer = HumanBytes(listener.buffer() as u64);
+                (self.names(), format!(", with a buffer of {buffer}"))
+            }
+            Self::Queue(queue) => {
+                let buffer = HumanBytes(queue.buffer() as u64);
+                (self.names(), format!(" of {}, with a buffer of {buffer}", queue.device()))
+            }
+            Self::Connections(connections) => {
+                let names = connections.local_addrs().map(|it| format!("tcp:{it}"));
+                (names.collect(), ", for connections".into())
+            }
+            Self::Capture { path, .. } => {
+                return format!("reading {}", path.display());
+            }
+        };
         let at = match names.as_slice() {
             [first, .., last] if names.len() > SHOWN => {
                 format!("{} addresses, {first} to {last}", names.len())
             }
             all => all.join(", "),
         };
-        let buffer = match self {
-            Self::Sockets(listener) => listener.buffer(),
-            Self::Queue(queue) => queue.buffer(),
-        };
-        let device = match self {
-            Self::Sockets(_) => String::new(),
-            Self::Queue(queue) => format!(" of {}", queue.device()),
-        };
-        format!("listening at {at}{device}, with a buffer of {}", HumanBytes(buffer as u64))
+        format!("listening at {at}{of}")
     }
 
     /// Packets that were dropped for lack of room, as far as it is known: a queue does not tell.
     pub fn dropped(&self) -> u64 {
         match self {
             Self::Sockets(listener) => listener.dropped(),
+            _ => 0,
+        }
+    }
+
+    /// Packets, or connections, from elsewhere than `--source-filter` says.
+    pub fn filtered(&self) -> u64 {
+        match self {
+            Self::Sockets(listener) => listener.filtered(),
             Self::Queue(_) => 0,
+            Self::Connections(connections) => connections.refused(),
+            Self::Capture { capture, .. } => capture.filtered(),
+        }
+    }
+
+    /// Whether packets come from this machine: a sender here can wait for room.
+    pub fn is_local(&self) -> bool {
+        let source = match self {
+            Self::Sockets(listener) => listener.latest_source(),
+            _ => None,
+        };
+        // Nobody else's address can be bound to.
+        source.is_some_and(|it| UdpSocket::bind(SocketAddr::new(it.ip(), 0)).is_ok())
+    }
+
+    /// Whether a capture is read, which does not come by itself.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Capture { .. })
+    }
+
+    /// Whether nothing more comes: all that was to come has, or there is no more to read.
+    pub fn is_over(&self, window: &Window) -> bool {
+        match self {
+            Self::Sockets(_) | Self::Queue(_) => window.is_stopped(),
+            Self::Connections(connections) => connections.is_complete() && window.is_stopped(),
+            Self::Capture { capture, .. } => capture.is_over(),
         }
     }
 
@@ -110,13 +193,17 @@ impl Inlet {
             Self::Queue(queue) => queue
                 .receive(patience, |message| window.datagram(0, message))
                 .map_err(|source| ReceiveError::Device { device: queue.device().into(), source }),
+            Self::Connections(connections) => connections.receive(window, patience),
+            Self::Capture { capture, path } => capture
+                .receive(window)
+                .map_err(|source| ReceiveError::Capture { path: path.clone(), source }),
         }
     }
 }
 
 /// The multicast group to join, if one is asked for: the number of a queue of its own is the device's
 /// choice.
-fn group(from: &[Endpoint]) -> Result<Option<QueueAddress>, Failure> {
+fn group(from: &[&Endpoint]) -> Result<Option<QueueAddress>, Failure> {
     match from {
         [] => Ok(None),
         [endpoint] if endpoint.count() == 1 => match endpoint.queue() {
@@ -131,14 +218,22 @@ fn group(from: &[Endpoint]) -> Result<Option<QueueAddress>, Failure> {
     }
 }
 
-fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Failure> {
+fn resolve(endpoints: &[&Endpoint]) -> Result<Vec<SocketAddr>, Failure> {
     let mut addresses = Vec::new();
-    for endpoint in endpoints.iter().flat_map(Endpoint::expand) {
-        let host = endpoint.host().to_string();
+    for endpoint in endpoints.iter().flat_map(|it| it.expand()) {
+        let (host, port) = (endpoint.host().to_string(), endpoint.port());
         let error = |why: String| Failure::Open(OpenError::new("look up", &host, why));
-        let mut found = (host.as_str(), endpoint.port())
-            .to_socket_addrs()
-            .map_err(|source| error(source.to_string()))?;
+        if let Host::V6(ip, Some(zone)) = endpoint.host() {
+            // getaddrinfo(3) takes a zone for link-local addresses alone.
+            let index = match zone.parse() {
+                Ok(index) => index,
+                Err(_) => Interface::find(zone)?.index,
+            };
+            addresses.push(SocketAddrV6::new(*ip, port, 0, index).into());
+            continue;
+        }
+        let mut found =
+            (host.as_str(), port).to_socket_addrs().map_err(|source| error(source.to_string()))?;
         addresses.push(found.next().ok_or_else(|| error("it has no address".into()))?);
     }
     Ok(addresses)
@@ -146,3 +241,5 @@ fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Failure> {
 
 /// More addresses are not listed one by one.
 const SHOWN: usize = 4;
+/// Of a capture, read at once.
+const FILE_BUFFER: usize = 1 << 20;

@@ -7,12 +7,12 @@ use crate::plural;
 use crate::progress::{bar, line, width};
 
 /// Shows how far a stream has come.
-pub struct Progress {
+pub struct RecvProgress {
     bar: ProgressBar,
     heaps: Option<u64>,
 }
 
-impl Progress {
+impl RecvProgress {
     /// A bar over `heaps` heaps, or a counter if their number is not known.
     pub fn new(heaps: Option<u64>, quiet: bool) -> Self {
         Self { bar: bar(!quiet), heaps }

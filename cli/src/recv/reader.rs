@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use doorbell::output::Output;
-use doorbell::receive::{Catalogue, Frame, Heap};
+use doorbell::receive::{Catalogue, Frame, Heap, Verification};
 use doorbell::wire::Printable;
 
 use super::frames::{Found, Frames};
 use super::picture::Picture;
-use super::report::{Item, Reading, Written};
+use super::report::{DescribedItem, Reading, Written};
 use super::store::{Store, StoreError};
-use super::verification::Verification;
+use super::verification::verification;
 use crate::args::RecvArguments;
 use crate::output::{Unwritable, output};
 
@@ -30,6 +30,9 @@ pub struct Reader {
     unreadable: u64,
     /// Why the first frame that could not be read could not.
     first_unreadable: Option<String>,
+    /// Frames that were longer than their type, and the first of them.
+    longer: u64,
+    first_longer: Option<String>,
 }
 
 impl Reader {
@@ -45,8 +48,8 @@ impl Reader {
         };
         Ok(Self {
             catalogue: Catalogue::default(),
-            verification: Verification::new(arguments.verify),
-            frames: Frames::of(arguments.item.clone(), arguments.scale),
+            verification: verification(arguments.verify),
+            frames: Frames::of(arguments.item.clone(), arguments.scale, arguments.max_heap.bytes()),
             store,
             preview,
             last: None,
@@ -55,6 +58,8 @@ impl Reader {
             mismatched: 0,
             unreadable: 0,
             first_unreadable: None,
+            longer: 0,
+            first_longer: None,
         })
     }
 
@@ -64,19 +69,23 @@ impl Reader {
         if !heap.is_data() || self.heaps == self.limit {
             return Ok(());
         }
-        let position = self.heaps;
         self.heaps += 1;
         if let Some(verification) = &mut self.verification
-            && !verification.matches(heap, position)
+            && !verification.matches(&heap.view())
         {
             tracing::debug!(cnt = heap.cnt(), "a heap has other bytes than it should");
             self.mismatched += 1;
         }
         if self.store.is_none() && self.preview.is_none() {
+            self.frames.look_for(heap, &self.catalogue);
             return Ok(());
         }
         match self.frames.find(heap, &self.catalogue) {
-            Found::Frame(frame) => self.keep(heap.cnt(), frame)?,
+            Found::Frame(frame, longer) => {
+                self.keep(heap.cnt(), frame)?;
+                self.longer += u64::from(longer.is_some());
+                self.first_longer = self.first_longer.take().or(longer);
+            }
             Found::Absent => {}
             Found::Unreadable(why) => self.give_up(why),
         }
@@ -136,7 +145,12 @@ impl Reader {
                 None => {}
             }
         }
-        let items = self.catalogue.items().map(|item| Item {
+        let unfound = match self.store.as_ref().is_some_and(|store| store.frames() == 0) {
+            _ if self.unreadable > 0 => None,
+            true => Some(self.frames.unfound().unwrap_or("no heap had a frame".into())),
+            false => self.frames.unfound(),
+        };
+        let items = self.catalogue.items().map(|item| DescribedItem {
             id: item.descriptor.id,
             name: item.descriptor.name.clone(),
             description: item.descriptor.description.clone(),
@@ -149,6 +163,9 @@ impl Reader {
             mismatched: self.mismatched,
             unreadable: self.unreadable,
             first_unreadable: self.first_unreadable,
+            unfound: unfound.filter(|_| self.heaps > 0),
+            longer: self.longer,
+            first_longer: self.first_longer,
             verified: self.verification.is_some(),
             unscaled: self.frames.is_unscaled() && self.heaps > 0,
             items: items.collect(),

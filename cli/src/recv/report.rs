@@ -7,11 +7,12 @@ use doorbell::wire::Printable;
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
+use super::inlet::Inlet;
 use crate::quantity;
 
 /// What came of a stream. Serialised, it is what `recv --json` prints.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct RecvReport {
     /// Why receiving ended.
     pub ended: Ending,
     /// Heaps with data that arrived whole, each counted once.
@@ -25,8 +26,20 @@ pub struct Report {
     missing: u64,
     /// SPEAD packets.
     packets: u64,
-    /// Packets that add nothing: duplicates, latecomers, heaps that are too long.
+    /// Packets that add nothing: duplicates and latecomers.
     ignored: u64,
+    /// Packets that no heap takes.
+    refused: u64,
+    /// Why the first of them was not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_refused: Option<String>,
+    /// Packets, or connections, from elsewhere than `--source-filter` says.
+    filtered: u64,
+    /// Whether the end of each substream was seen.
+    end_seen: bool,
+    /// Whether packets came from this machine.
+    #[serde(skip)]
+    is_local: bool,
     /// Datagrams that are no SPEAD packets.
     not_spead: u64,
     /// Packets for which the socket's buffer had no room.
@@ -51,6 +64,8 @@ pub enum Ending {
     Heaps,
     /// Nothing came for as long as was to be waited.
     Timeout,
+    /// There is no more to read, and not every substream had its stop heap.
+    Closed,
     /// A signal.
     Interrupted,
     /// A socket or a file failed.
@@ -74,11 +89,18 @@ pub struct Reading {
     /// Why the first of them could not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_unreadable: Option<String>,
+    /// Why nothing was found of what was to be kept, although heaps came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfound: Option<String>,
+    /// Frames with more bytes than their type takes, and how many the first had.
+    pub longer: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_longer: Option<String>,
     /// Whether heaps were compared.
     pub verified: bool,
     /// Whether `--scale` found no item `scale`.
     pub unscaled: bool,
-    pub items: Vec<Item>,
+    pub items: Vec<DescribedItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +109,7 @@ pub struct Reading {
 
 /// An item that the stream has described.
 #[derive(Debug, Serialize)]
-pub struct Item {
+pub struct DescribedItem {
     pub id: u64,
     pub name: String,
     pub description: String,
@@ -108,18 +130,17 @@ pub struct Written {
     pub shape: Option<Vec<u64>>,
 }
 
-impl Report {
+impl RecvReport {
     pub fn new(
         ended: Ending,
         tally: Tally,
-        names: Vec<String>,
-        dropped: u64,
+        inlet: &Inlet,
         elapsed: Duration,
         reading: Reading,
         heaps_wanted: Option<u64>,
     ) -> Self {
         let seconds = elapsed.as_secs_f64();
-        let substreams = names.into_iter().zip(&tally.substreams);
+        let substreams = inlet.names().into_iter().zip(&tally.substreams);
         Self {
             ended,
             heaps: tally.heaps,
@@ -128,8 +149,13 @@ impl Report {
             missing: tally.missing,
             packets: tally.packets,
             ignored: tally.ignored,
+            refused: tally.refused,
+            first_refused: tally.first_refusal.map(|(cnt, why)| format!("heap {cnt}: {why}")),
+            filtered: inlet.filtered(),
+            end_seen: tally.has_ended(),
+            is_local: inlet.is_local(),
             not_spead: tally.not_spead,
-            dropped,
+            dropped: inlet.dropped(),
             payload_bytes: tally.payload_bytes,
             seconds,
             payload_gbit_per_s: tally.payload_bytes as f64 * 8e-9 / seconds.max(1e-9),
@@ -138,12 +164,15 @@ impl Report {
         }
     }
 
-    /// Whether something arrived, all of it whole, and was what it should be.
+    /// Whether something arrived, all of it whole up to its end, and was what it should be.
     pub fn is_success(&self) -> bool {
         self.heaps >= self.heaps_wanted.unwrap_or(1)
             && self.is_whole()
+            && self.refused == 0
+            && (self.end_seen || self.ended == Ending::Heaps)
             && self.reading.mismatched == 0
             && self.reading.unreadable == 0
+            && self.reading.unfound.is_none()
             && self.ended != Ending::Failed
     }
 
@@ -188,6 +217,12 @@ impl Report {
         if let Some(why) = &self.reading.first_unreadable {
             say!("unread    {}: {why}", plural(self.reading.unreadable, "frame"));
         }
+        if let Some(why) = &self.reading.unfound {
+            say!("unfound   {why}");
+        }
+        if let Some(what) = &self.reading.first_longer {
+            say!("longer    {}: {what}", plural(self.reading.longer, "frame"));
+        }
         if self.reading.mismatched > 0 {
             say!("wrong     {} with other bytes", plural(self.reading.mismatched, "heap"));
         }
@@ -204,6 +239,7 @@ impl Report {
             Ending::Stopped => "the stream has ended",
             Ending::Heaps => "as many as asked for",
             Ending::Timeout => "no packet came any more",
+            Ending::Closed => "there is no more to read",
             Ending::Interrupted => "interrupted",
             Ending::Failed => "it could not go on",
         }
@@ -211,7 +247,7 @@ impl Report {
 
     fn print_items(&self) {
         // What a stream says must not do anything to the terminal.
-        let printable = |item: &Item| {
+        let printable = |item: &DescribedItem| {
             [&item.name, &item.item_type, &item.description].map(|it| Printable(it).to_string())
         };
         let items: Vec<_> = self.reading.items.iter().map(printable).collect();
@@ -248,6 +284,13 @@ impl Report {
                 );
             }
         }
+        if self.packets > 0 && !self.end_seen && self.ended != Ending::Heaps {
+            say!("endless   no stop heap came: what was lost at the end is not known of");
+        }
+        self.print_joining();
+        if self.is_local && (self.missing > 0 || self.incomplete > 0) {
+            say!("          a sender on this machine loses nothing with --hold-back");
+        }
         if self.dropped > 0 {
             say!(
                 "dropped   {} by the kernel, for lack of room: enlarge --buffer (and \
@@ -258,11 +301,35 @@ impl Report {
         if self.not_spead > 0 {
             say!("strange   {} that are not SPEAD", plural(self.not_spead, "datagram"));
         }
+        if let Some(why) = &self.first_refused {
+            say!("refused   {}, the first of {why}", plural(self.refused, "packet"));
+        }
+        if self.filtered > 0 {
+            say!("filtered  {} from elsewhere", plural(self.filtered, "packet"));
+        }
         if self.ignored > 0 {
-            say!(
-                "ignored   {}: duplicates, latecomers, or of heaps beyond --max-heap",
-                plural(self.ignored, "packet")
-            );
+            say!("ignored   {}: duplicates or latecomers", plural(self.ignored, "packet"));
+        }
+    }
+
+    /// Where streams began, if not at their start, and whether they began anew.
+    fn print_joining(&self) {
+        let several = self.substreams.len();
+        for Substream { from, tally } in &self.substreams {
+            let at = if several > 1 { format!(" at {from}") } else { String::new() };
+            // Those of several substreams count on from one another.
+            if let Some(first) = tally.first_cnt.filter(|&first| first > several as u64) {
+                say!(
+                    "joined    at heap {first}{at}: what came before is not counted; --first-cnt N \
+                     counts it"
+                );
+            }
+            if tally.restarts > 0 {
+                say!(
+                    "restarted {}{at}: cnts came again, of another stream",
+                    plural(tally.restarts.into(), "time")
+                );
+            }
         }
     }
 }

@@ -77,6 +77,12 @@ pub enum SourceError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// A stream that an array comes out of, with its header.
+    #[error(
+        "the source begins with the header of a numpy array, which would be sent as samples: give the \
+         .npy file itself, or leave its header out"
+    )]
+    NumpyStream,
     /// Heaps that are no arrays of numbers, or not in memory.
     #[error("the source cannot be packed, {reason}")]
     Unpackable {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier, item, npy, raw_file};
+use super::{
+    Cut, Filled, MappedHeaps, Source, SourceError, SourceItem, Verifier, item, npy, raw_file,
+};
 use doorbell::region::PayloadMut;
 use doorbell::wire::Descriptor;
 
@@ -16,17 +18,28 @@ pub struct Files {
 }
 
 impl Files {
-    /// Maps arrays that numpy saved, at least one: all of the dtype of the first. Each heap is one of
-    /// shape `heap` in C order, which that of every array must end in; for `None`, it is one index of the
-    /// leading axis, and arrays must otherwise have the shape of the first.
+    /// Maps arrays that numpy saved, at least one: all of the dtype of the first, and with heaps of the same
+    /// shape, in C order.
     ///
     /// # Errors
     ///
     /// If a file cannot be mapped, is no array that numpy saved, or ends before the array does; if an
     /// array has no such heaps, no elements, Python objects for elements, or Fortran order, or differs
     /// from the first; if there is no file.
-    pub fn npy(paths: &[PathBuf], heap: Option<&[u64]>) -> Result<Self, SourceError> {
-        Self::join(paths, |path| npy::open(path, heap).map(|(item, heaps)| (vec![item], heaps)))
+    pub fn npy(paths: &[PathBuf], cut: &Cut) -> Result<Self, SourceError> {
+        let open = |path: &PathBuf| npy::open(path, cut).map(|(item, heaps)| (vec![item], heaps));
+        let files = Self::join(paths, open)?;
+        let is_scalar = files.items[0].descriptor.shape.is_empty();
+        if *cut == Cut::Axis && is_scalar && files.heap_len() <= LARGEST_NUMBER {
+            tracing::warn!(
+                "{}: of one axis, each element is sent as a heap of {} bytes, {} heaps in all; \
+                 --shape or --heap-size cut it into longer ones",
+                paths[0].display(),
+                files.heap_len(),
+                files.heaps.heaps().unwrap_or(0)
+            );
+        }
+        Ok(files)
     }
 
     /// Maps files, at least one, each heap of which consists of `items`. Bytes at the end of a file that
@@ -76,6 +89,9 @@ fn alike(found: &[SourceItem], expected: &[SourceItem]) -> bool {
     let decoding = |item: &SourceItem| (item.size, item.descriptor.numpy_header.clone());
     found.iter().map(decoding).eq(expected.iter().map(decoding))
 }
+
+/// Bytes of complex256: what has more is a record, or text, and fit for a heap.
+const LARGEST_NUMBER: usize = 32;
 
 fn describe(items: &[SourceItem]) -> String {
     let header = |item: &SourceItem| match &item.descriptor {

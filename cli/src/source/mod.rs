@@ -21,7 +21,7 @@ pub use error::SourceError;
 pub use files::Files;
 pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem};
 pub use mapped::{MappedHeaps, Place};
-pub use npy::arbitrary_npy;
+pub use npy::{Cut, arbitrary_npy};
 pub use packed::{OFFSET_ITEM, Packed, SCALE_ITEM};
 pub use packed_reader::PackedReader;
 pub use pattern::Pattern;

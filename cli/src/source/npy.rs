@@ -6,18 +6,25 @@ use std::path::Path;
 
 use super::{DEFAULT_ITEM, MappedHeaps, SourceError, SourceItem};
 use doorbell::region::{MappedBytes, Memory};
-use doorbell::wire::{Descriptor, NumpyHeader};
+use doorbell::wire::{Descriptor, NumpyHeader, Printable};
 
-/// Maps an array, and says what item each of its heaps is: one of shape `heap`, else one index of the
-/// leading axis. The item is named after the file.
-pub(super) fn open(
-    path: &Path,
-    heap: Option<&[u64]>,
-) -> Result<(SourceItem, MappedHeaps), SourceError> {
+/// How arrays are cut into heaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// At each index of the leading axis.
+    Axis,
+    /// Into parts of this shape, which that of the array ends in; an array of one axis is read in C order.
+    Shape(Vec<u64>),
+    /// Into so many bytes, which takes an array of one axis.
+    Bytes(u64),
+}
+
+/// Maps an array, and says what item each of its heaps is. The item is named after the file.
+pub(super) fn open(path: &Path, cut: &Cut) -> Result<(SourceItem, MappedHeaps), SourceError> {
     let memory = Memory::file(path)?;
     let wrong = |reason| SourceError::Npy { path: path.into(), reason };
     let head = memory.file_bytes(0, memory.len().min(MAX_HEAD)).map(MappedBytes::to_vec);
-    let array = Array::parse(&head.unwrap_or_default(), heap).map_err(wrong)?;
+    let array = Array::parse(&head.unwrap_or_default(), cut).map_err(wrong)?;
     let heap_len = array.heap_len;
     let there = memory.len() - array.start;
     let too_short = || {
@@ -30,6 +37,13 @@ pub(super) fn open(
     let heaps = MappedHeaps::new(memory, array.start, heap_len, array.heaps)
         .filter(|mapped| mapped.heaps() == Some(array.heaps))
         .ok_or_else(too_short)?;
+    if array.rest > 0 {
+        tracing::warn!(
+            "{}: the last {} elements fill no heap of {heap_len} bytes, and are not sent",
+            path.display(),
+            array.rest
+        );
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Receivers decode nothing but ASCII.
     let description = name.replace(|c: char| !c.is_ascii() || c.is_ascii_control(), "?");
@@ -44,6 +58,8 @@ struct Array {
     start: usize,
     heaps: u64,
     heap_len: usize,
+    /// Elements at the end that fill no heap.
+    rest: u64,
     /// The part of the array that makes one heap.
     item: NumpyHeader,
 }
@@ -54,67 +70,79 @@ struct Array {
 ///
 /// If the array begins beyond the end of the file, or has heaps of nothing.
 pub fn arbitrary_npy(bytes: &[u8]) {
-    if let Ok(array) = Array::parse(bytes, None) {
-        assert!(array.start <= bytes.len() && array.heap_len > 0 && array.heaps > 0, "{array:?}");
+    for cut in [Cut::Axis, Cut::Shape(vec![2, 1]), Cut::Bytes(8)] {
+        if let Ok(array) = Array::parse(bytes, &cut) {
+            assert!(array.start <= bytes.len(), "{array:?}");
+            assert!(array.heap_len > 0 && array.heaps > 0, "{array:?}");
+        }
     }
 }
 
 impl Array {
-    fn parse(file: &[u8], heap: Option<&[u64]>) -> Result<Self, String> {
+    fn parse(file: &[u8], cut: &Cut) -> Result<Self, String> {
         let (text, start) = head(file)?;
-        let not_a_header = || {
+        let header: NumpyHeader = text.parse().map_err(|_| {
             format!(
                 "`{}` is not a numpy header: expected {{'descr': ..., 'fortran_order': ..., \
                  'shape': ...}}",
-                text.trim_ascii_end().escape_debug()
+                Printable(text.trim_ascii_end())
             )
+        })?;
+        let NumpyHeader { descr, shape, .. } = &header;
+        let element = header.element_size().map_err(|reason| format!("dtype {descr}: {reason}"))?;
+        let too_large =
+            || format!("an array of shape {shape:?} and dtype {descr} exceeds all memory");
+        let size = |shape: &[u64]| {
+            shape.iter().try_fold(element as u64, |size, &axis| size.checked_mul(axis))
         };
-        let NumpyHeader { descr, fortran_order, shape } =
-            text.parse().map_err(|_| not_a_header())?;
-
-        let heap_axes = heap.map_or(shape.len().saturating_sub(1), <[u64]>::len);
-        if heap.is_none() && shape.is_empty() {
-            return Err("the array has no axis along which to cut it into heaps: save \
-                        array.reshape(1, 1)"
-                .into());
-        }
-        let (heaps, item_shape) = (shape.len().checked_sub(heap_axes))
-            .map(|count_axes| shape.split_at(count_axes))
-            .filter(|(_, item)| heap.is_none_or(|heap| heap == *item))
-            .ok_or_else(|| {
-                format!(
-                    "the array has shape {shape:?}, which does not end in {:?}",
-                    heap.unwrap_or_default()
-                )
-            })?;
-        // With one axis both orders are the same.
-        if fortran_order && shape.len() > 1 {
-            return Err("the array is in Fortran order, in which no heap lies in one piece: save \
-                        numpy.ascontiguousarray(array)"
-                .into());
-        }
-        let item = NumpyHeader { descr, fortran_order: false, shape: item_shape.to_vec() };
-        let descr = &item.descr;
-        let element = item.element_size().map_err(|reason| format!("dtype {descr}: {reason}"))?;
-        let sizes = item_shape
-            .iter()
-            .try_fold(element, |len, &dimension| len.checked_mul(usize::try_from(dimension).ok()?));
-        let heaps = heaps.iter().try_fold(1_u64, |heaps, &dimension| heaps.checked_mul(dimension));
-        let (heap_len, heaps) = sizes
-            .zip(heaps)
-            .filter(|&(len, heaps)| {
-                u64::try_from(len).is_ok_and(|len| len.checked_mul(heaps).is_some())
-            })
-            .ok_or_else(|| {
-                format!("an array of shape {shape:?} and dtype {descr} exceeds all memory")
-            })?;
-        if heaps == 0 || heap_len == 0 {
+        let all = size(shape).filter(|&all| usize::try_from(all).is_ok()).ok_or_else(too_large)?;
+        if all == 0 {
             return Err(format!(
                 "the array is empty, its shape being {shape:?} and its dtype {descr}: a source \
                  needs at least one element"
             ));
         }
-        Ok(Self { start, heaps, heap_len, item })
+        // With no more than one axis that counts, both orders are the same.
+        if header.fortran_order && shape.iter().filter(|&&axis| axis > 1).count() > 1 {
+            return Err("the array is in Fortran order, in which no heap lies in one piece: save \
+                        numpy.ascontiguousarray(array)"
+                .into());
+        }
+        let item_shape = heap_shape(shape, element as u64, cut)?;
+        let heap_len = size(&item_shape).ok_or_else(too_large)?;
+        let heaps = all.checked_div(heap_len).filter(|&heaps| heaps > 0).ok_or_else(|| {
+            format!("the array has {all} bytes, and a heap of {item_shape:?} has {heap_len}")
+        })?;
+        Ok(Self {
+            start,
+            heaps,
+            // It is no longer than the array.
+            heap_len: heap_len as usize,
+            rest: (all - heaps * heap_len) / element as u64,
+            item: NumpyHeader { fortran_order: false, shape: item_shape, ..header },
+        })
+    }
+}
+
+/// The shape of a heap of an array.
+fn heap_shape(shape: &[u64], element: u64, cut: &Cut) -> Result<Vec<u64>, String> {
+    match (cut, shape) {
+        (Cut::Axis, [_, rest @ ..]) => Ok(rest.into()),
+        (Cut::Axis, []) => Err("the array has no axis along which to cut it into heaps: save \
+                                array.reshape(1, 1)"
+            .into()),
+        (Cut::Shape(heap), _) if shape.ends_with(heap) || shape.len() == 1 => Ok(heap.clone()),
+        (Cut::Shape(heap), _) => {
+            Err(format!("the array has shape {shape:?}, which does not end in {heap:?}"))
+        }
+        (Cut::Bytes(bytes), [_]) if bytes.is_multiple_of(element) => Ok(vec![bytes / element]),
+        (Cut::Bytes(bytes), [_]) => Err(format!(
+            "a heap of {bytes} bytes is no multiple of {element}, the bytes of an element"
+        )),
+        (Cut::Bytes(_), _) => Err(format!(
+            "the array has shape {shape:?}, which itself says how large a heap is: drop --heap-size, \
+             or give --shape"
+        )),
     }
 }
 
@@ -157,7 +185,8 @@ fn head(file: &[u8]) -> Result<(&str, usize), String> {
     Ok((text, start + len))
 }
 
-const MAGIC: &[u8] = b"\x93NUMPY";
+/// What a file that numpy saved begins with.
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 /// Numpy itself refuses headers of more than 10,000 bytes from files that it does not trust.
 const MAX_HEADER: usize = 1 << 20;
 /// What comes before it: magic, version, and length.
@@ -180,7 +209,7 @@ mod tests {
     }
 
     fn opened(name: &str) -> (Files, NumpyHeader) {
-        let npy = Files::npy(&[data(name)], None).unwrap();
+        let npy = Files::npy(&[data(name)], &Cut::Axis).unwrap();
         let header = npy.items()[0].descriptor.numpy_header.clone().unwrap();
         (npy, header)
     }
@@ -189,7 +218,7 @@ mod tests {
     fn error(bytes: &[u8]) -> String {
         let mut file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let error = open(file.path(), None).unwrap_err().to_string();
+        let error = open(file.path(), &Cut::Axis).unwrap_err().to_string();
         let name = format!("{}: ", file.path().display());
         error.strip_prefix(&name).expect("the file is named").to_owned()
     }
@@ -217,7 +246,7 @@ mod tests {
     #[test]
     fn a_heap_has_the_shape_that_was_given() {
         let heaps = |heap: &[u64]| {
-            let (item, heaps) = open(&data("c_order.npy"), Some(heap)).unwrap();
+            let (item, heaps) = open(&data("c_order.npy"), &Cut::Shape(heap.into())).unwrap();
             (item.descriptor.numpy_header.unwrap().shape, item.size, heaps.heaps())
         };
         assert_eq!(heaps(&[2, 3, 4]), (vec![2, 3, 4], 96, Some(1)));
@@ -225,10 +254,37 @@ mod tests {
         assert_eq!(heaps(&[4]), (vec![4], 16, Some(6)));
         assert_eq!(heaps(&[]), (vec![], 4, Some(24)));
         for other in [&[2, 3][..], &[1, 2, 3, 4], &[5]] {
-            let error = open(&data("c_order.npy"), Some(other)).unwrap_err().to_string();
+            let error = open(&data("c_order.npy"), &Cut::Shape(other.into()));
+            let error = error.unwrap_err().to_string();
             let reason = format!("the array has shape [2, 3, 4], which does not end in {other:?}");
             assert!(error.contains(&reason), "{error}");
         }
+    }
+
+    #[test]
+    fn one_axis_is_cut_as_is_said() {
+        let file = with_header("{'descr': u'>i2', 'fortran_order': True, 'shape': (10L,), }", 20);
+        let cut = |cut| {
+            Array::parse(&file, &cut)
+                .map(|it| (it.item.descr, it.item.shape, it.heap_len, it.heaps, it.rest))
+        };
+        let found = |shape: &[u64], heap_len, heaps, rest| {
+            Ok(("'>i2'".to_owned(), shape.to_vec(), heap_len, heaps, rest))
+        };
+        assert_eq!(cut(Cut::Axis), found(&[], 2, 10, 0));
+        assert_eq!(cut(Cut::Shape(vec![10])), found(&[10], 20, 1, 0));
+        assert_eq!(cut(Cut::Shape(vec![1])), found(&[1], 2, 10, 0));
+        assert_eq!(cut(Cut::Shape(vec![3])), found(&[3], 6, 3, 1));
+        assert_eq!(cut(Cut::Shape(vec![2, 2])), found(&[2, 2], 8, 2, 2));
+        assert_eq!(cut(Cut::Bytes(20)), found(&[10], 20, 1, 0));
+        assert_eq!(cut(Cut::Bytes(6)), found(&[3], 6, 3, 1));
+        assert!(
+            cut(Cut::Shape(vec![11])).unwrap_err().contains("20 bytes, and a heap of [11] has 22")
+        );
+        assert!(cut(Cut::Bytes(7)).unwrap_err().contains("no multiple of 2"));
+        assert!(cut(Cut::Bytes(1)).unwrap_err().contains("no multiple of 2"));
+        let error = open(&data("c_order.npy"), &Cut::Bytes(48)).unwrap_err().to_string();
+        assert!(error.contains("[2, 3, 4]") && error.contains("drop --heap-size"), "{error}");
     }
 
     #[test]
@@ -250,7 +306,7 @@ mod tests {
         assert_eq!((npy.heap_len(), npy.heaps()), (4 + 4 + 4 * 6 + 1, Some(2)));
         // Numpy saves one axis as C order; a file that says otherwise has the same bytes.
         let file = with_header("{'descr':'<i4','fortran_order':True,'shape':(2,)}", 8);
-        assert_eq!(Array::parse(&file, None).unwrap().heap_len, 4);
+        assert_eq!(Array::parse(&file, &Cut::Axis).unwrap().heap_len, 4);
     }
 
     #[test]
@@ -298,7 +354,10 @@ mod tests {
             ))
         };
         assert!(dtype("''").contains("not a type string"));
-        assert!(dtype("'<f'").contains("not a type string"));
+        assert!(dtype("'<f3'").contains("not a type string"));
+        assert!(dtype("'<c4'").contains("not a type string"));
+        assert!(dtype("[('a', '<i3')]").contains("not a type string"));
+        assert!(dtype("[('a', '<i2'), ('a', '<i4')]").contains("two fields have the name `a`"));
         assert!(dtype("'<q8'").contains("not a type string"));
         assert!(dtype("'<U9223372036854775807'").contains("not a type string"));
         assert!(dtype("'|V0'").contains("empty"));

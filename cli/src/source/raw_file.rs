@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::npy::MAGIC;
 use super::{MappedHeaps, SourceError};
 use doorbell::region::Memory;
 
@@ -10,8 +11,20 @@ pub(super) fn open(path: &Path, heap_len: usize) -> Result<MappedHeaps, SourceEr
     if heap_len == 0 {
         return Err(SourceError::NoPayload);
     }
+    let numpys = |reason: &str| SourceError::Npy { path: path.into(), reason: reason.into() };
+    if path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("npz")) {
+        return Err(numpys(
+            "this is an archive of arrays (.npz): unpack it, and send its .npy files",
+        ));
+    }
     let memory = Memory::file(path)?;
     let len = memory.len();
+    if memory.file_bytes(0, MAGIC.len()).is_some_and(|start| start.equals(MAGIC)) {
+        return Err(numpys(
+            "numpy.save() wrote this, and as raw bytes its header would be sent as samples: give it \
+             a name that ends in .npy",
+        ));
+    }
     if len == 0 {
         return Err(SourceError::Empty { path: path.into() });
     }
@@ -57,6 +70,27 @@ mod tests {
         assert!(!verifier.matches(0, &bytes[5000..10000]));
         assert!(!verifier.matches(1, &bytes[5000..9999]));
         assert!(!verifier.matches(u64::MAX, &bytes[..5000]));
+    }
+
+    #[test]
+    fn arrays_are_not_taken_for_samples() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, start, hint) in [
+            ("a.raw", MAGIC, "ends in .npy"),
+            ("a", MAGIC, "ends in .npy"),
+            ("a.npz", b"PK\x03\x04", "unpack it"),
+            ("a.NPZ", b"", "unpack it"),
+        ] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, [start, &[0; 100]].concat()).unwrap();
+            let error = open(&path, 4).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(hint), "{error}");
+        }
+        // An archive of something else, and what is no array after all.
+        for start in [&b"PK\x03\x04"[..], &MAGIC[..5]] {
+            std::fs::write(directory.path().join("b"), [start, &[0; 100]].concat()).unwrap();
+            assert!(open(&directory.path().join("b"), 4).is_ok());
+        }
     }
 
     #[test]

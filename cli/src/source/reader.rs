@@ -1,7 +1,8 @@
 //! Standard input, or anything else that is read once.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
+use super::npy::MAGIC;
 use super::{Filled, Source, SourceError, SourceItem, Verifier, item};
 use doorbell::region::PayloadMut;
 
@@ -20,6 +21,8 @@ pub struct Reader {
     kept: Vec<u8>,
     given: usize,
     ended: bool,
+    /// Whether it is known how it begins.
+    begun: bool,
 }
 
 /// Why there are no more bytes for a heap.
@@ -39,7 +42,20 @@ impl Reader {
             return Err(SourceError::NoPayload);
         }
         let reader = BufReader::with_capacity(BUFFER, Box::new(reader) as Box<dyn Live>);
-        Ok(Self { items, reader, kept: Vec::new(), given: 0, ended: false })
+        Ok(Self { items, reader, kept: Vec::new(), given: 0, ended: false, begun: false })
+    }
+
+    /// Looks at how it begins, once there is something to look at.
+    fn begin(&mut self, index: u64, may_wait: bool) -> Result<(), SourceError> {
+        while !self.begun && (may_wait || self.reader.get_ref().has_bytes()) {
+            match self.reader.fill_buf() {
+                Ok(start) if start.starts_with(MAGIC) => return Err(SourceError::NumpyStream),
+                Ok(_) => self.begun = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(SourceError::Read { index, source }),
+            }
+        }
+        Ok(())
     }
 
     /// Reads until `bytes` are full, and returns how many there were, and why not more.
@@ -86,6 +102,7 @@ impl Source for Reader {
         payload: PayloadMut<'_>,
         may_wait: bool,
     ) -> Result<Filled, SourceError> {
+        self.begin(index, may_wait)?;
         let mut filled = 0;
         for chunk in payload.chunks() {
             let read = self.read(chunk, may_wait);

@@ -22,12 +22,27 @@ use std::time::{Duration, Instant};
 
 pub use error::ResolveError;
 
+use netlink_packet_route::RouteNetlinkMessage;
+
 use super::interface::is_link_local;
 use crate::wire::MacAddress;
 use entry::Entry;
 use link::Link;
 use netlink::Netlink;
 use route::Route;
+
+/// Takes `bytes` for a reply of the kernel.
+#[doc(hidden)]
+pub fn arbitrary_reply(bytes: &[u8]) {
+    let sequence = bytes.get(8..12).and_then(<[u8]>::first_chunk);
+    let sequence = sequence.map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+    match netlink::parse(bytes, sequence) {
+        Some(Ok(RouteNetlinkMessage::NewLink(reply))) => drop(Link::from_reply(reply)),
+        Some(Ok(RouteNetlinkMessage::NewRoute(reply))) => drop(Route::from_reply(reply)),
+        Some(Ok(RouteNetlinkMessage::NewNeighbour(reply))) => drop(Entry::from_reply(&reply)),
+        _ => {}
+    }
+}
 
 /// What the headers of frames to a destination say, and the interface that they leave through.
 ///

@@ -13,6 +13,7 @@ pub(super) use self::destinations::{destinations, source_address};
 pub(crate) use self::diagnosis::Diagnosis;
 pub(crate) use self::group::join;
 pub(super) use self::suspension::Suspension;
+pub use self::sys::arbitrary_notice;
 pub(super) use self::sys::{
     ErrorQueue, Notice, Pinned, abort_connection, interface_mtu, option, send_pieces,
     set_multicast_interface, set_option, unacknowledged,

@@ -141,7 +141,7 @@ pub(super) enum QueueKind {
     /// Sends messages to queues.
     Datagram,
     /// Receives messages that carry `key`, up to `depth` of them before they are looked at.
-    Inbox { depth: u32, key: u32 },
+    Receive { depth: u32, key: u32 },
 }
 
 /// A queue pair, of which only one half is used.
@@ -170,8 +170,8 @@ impl QueuePair {
         pieces: u32,
     ) -> io::Result<Self> {
         // Error completions come for work requests that did not ask for one.
-        let inbox = if let QueueKind::Inbox { depth, .. } = kind { depth } else { 0 };
-        let completions = CompletionQueue::new(context, depth + inbox)?;
+        let buffers = if let QueueKind::Receive { depth, .. } = kind { depth } else { 0 };
+        let completions = CompletionQueue::new(context, depth + buffers)?;
         let queue = completions.queue.as_ptr();
         // SAFETY: plain data, for which zeros are valid.
         let mut init: sys::ibv_qp_init_attr = unsafe { mem::zeroed() };
@@ -179,11 +179,11 @@ impl QueuePair {
         init.recv_cq = queue;
         init.cap.max_send_wr = depth;
         init.cap.max_send_sge = pieces;
-        init.cap.max_recv_wr = inbox;
-        init.cap.max_recv_sge = inbox.min(1);
+        init.cap.max_recv_wr = buffers;
+        init.cap.max_recv_sge = buffers.min(1);
         init.qp_type = match kind {
             QueueKind::Raw => sys::ibv_qp_type::IBV_QPT_RAW_PACKET,
-            QueueKind::Datagram | QueueKind::Inbox { .. } => sys::ibv_qp_type::IBV_QPT_UD,
+            QueueKind::Datagram | QueueKind::Receive { .. } => sys::ibv_qp_type::IBV_QPT_UD,
         };
         // SAFETY: domain and queue are alive, `init` is valid for the call.
         let pair = non_null(unsafe { sys::ibv_create_qp(context.domain(), &mut init) })?;
@@ -206,7 +206,7 @@ impl QueuePair {
         // What each kind requires: `qp_state_table` of Linux. Raw packets have no keys and no path.
         let (init, ready) = match self.kind {
             QueueKind::Raw => (mask::IBV_QP_PORT, mask::IBV_QP_STATE),
-            QueueKind::Datagram | QueueKind::Inbox { .. } => (
+            QueueKind::Datagram | QueueKind::Receive { .. } => (
                 mask::IBV_QP_PORT | mask::IBV_QP_PKEY_INDEX | mask::IBV_QP_QKEY,
                 mask::IBV_QP_STATE | mask::IBV_QP_SQ_PSN,
             ),
@@ -239,7 +239,7 @@ impl QueuePair {
         attr.qp_state = state;
         attr.port_num = self.port;
         attr.qkey = match self.kind {
-            QueueKind::Inbox { key, .. } => key,
+            QueueKind::Receive { key, .. } => key,
             // The key is in each work request.
             QueueKind::Raw | QueueKind::Datagram => 0,
         };

@@ -106,7 +106,7 @@ impl DatagramReceiver {
         let stride = (ROUTE + link.mtu as usize).next_multiple_of(ALIGNMENT);
         let most = caps.depth(1).min(u32::from(u16::MAX));
         let depth = u32::try_from(request.buffer / stride).unwrap_or(u32::MAX).clamp(1, most);
-        let kind = QueueKind::Inbox { depth, key: request.key };
+        let kind = QueueKind::Receive { depth, key: request.key };
         let mut pair = QueuePair::new(&context, port, kind, 1, 1)
             .map_err(step("create a datagram queue pair"))?;
         let memory = Memory::anonymous(stride * depth as usize)

@@ -105,7 +105,8 @@ fn heaps_that_are_too_long_take_no_memory() {
     let mut window = window(8, 1);
     let pointer = ItemPointer::addressed(FLAVOUR, 0x3300, 0);
     window.datagram(0, &packet(1, pointer, (1 << 20) + 1, 0, &[0; 10]));
-    assert_eq!((window.memory(), window.tally().ignored), (0, 1));
+    assert_eq!((window.memory(), window.tally().refused), (0, 1));
+    assert_eq!(window.tally().first_refusal, Some((1, Refusal::TooLong((1 << 20) + 1))));
     // Those that are not hold the window to twice the longest.
     for cnt in 2..8 {
         window.datagram(0, &packet(cnt, pointer, 1 << 20, 0, &[0; 10]));
@@ -128,7 +129,7 @@ fn no_heap_length_is_no_heap() {
         window.datagram(0, &packet);
     }
     window.finish();
-    assert_eq!((window.tally().packets, window.tally().ignored), (2, 2));
+    assert_eq!((window.tally().packets, window.tally().refused), (2, 2));
     assert_eq!((window.memory(), cnts(&mut window).len()), (0, 0));
 }
 

@@ -77,15 +77,22 @@ impl ErrorQueue {
                 self.names.at(entry..entry + 1).read(),
             )
         };
+        report.notice(&name, header.msg_namelen as usize)
+    }
+}
+
+impl ExtendedError {
+    /// What it says of a packet to `name`.
+    fn notice(&self, name: &libc::sockaddr_in6, name_len: usize) -> Notice {
         let is_report = matches!(
-            (report.header.cmsg_level, report.header.cmsg_type),
+            (self.header.cmsg_level, self.header.cmsg_type),
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
         let len = mem::offset_of!(ExtendedError, offender);
-        if !is_report || !(len..=size_of::<ExtendedError>()).contains(&{ report.header.cmsg_len }) {
+        if !is_report || !(len..=size_of::<ExtendedError>()).contains(&{ self.header.cmsg_len }) {
             return Notice::Known;
         }
-        let error = report.error;
+        let error = self.error;
         match error.ee_origin {
             ORIGIN_ZEROCOPY if error.ee_errno == 0 => Notice::Released {
                 first: error.ee_info,
@@ -94,7 +101,7 @@ impl ErrorQueue {
             },
             libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => Notice::Icmp {
                 errno: Errno::from_raw(error.ee_errno as i32),
-                destination: destination(&name, header.msg_namelen as usize),
+                destination: destination(name, name_len),
             },
             _ => Notice::Known,
         }
@@ -109,6 +116,32 @@ impl fmt::Debug for ErrorQueue {
 
 // SAFETY: the pointers lead to arrays of its own, which are bound to no thread.
 unsafe impl Send for ErrorQueue {}
+
+/// Takes `bytes` for an entry of the error queue: the length of the address in a byte, the address, and the
+/// control message.
+///
+/// # Panics
+///
+/// If an address is made of fewer bytes than it has.
+#[doc(hidden)]
+pub fn arbitrary_notice(bytes: &[u8]) {
+    let mut entry = [0; 1 + size_of::<libc::sockaddr_in6>() + size_of::<ExtendedError>()];
+    let len = bytes.len().min(entry.len());
+    entry[..len].copy_from_slice(&bytes[..len]);
+    let (name_len, rest) = entry.split_at(1);
+    let (name, report) = rest.split_at(size_of::<libc::sockaddr_in6>());
+    // SAFETY: as many bytes as the structures have, which are made of integers.
+    let (name, report) = unsafe {
+        (
+            name.as_ptr().cast::<libc::sockaddr_in6>().read_unaligned(),
+            report.as_ptr().cast::<ExtendedError>().read_unaligned(),
+        )
+    };
+    let name_len = usize::from(name_len[0]);
+    if let Notice::Icmp { destination: Some(to), .. } = report.notice(&name, name_len) {
+        assert!(name_len >= if to.is_ipv4() { 16 } else { 28 }, "{to} in {name_len} bytes");
+    }
+}
 
 fn destination(name: &libc::sockaddr_in6, len: usize) -> Option<SocketAddr> {
     match i32::from(name.sin6_family) {

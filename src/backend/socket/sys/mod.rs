@@ -12,6 +12,7 @@ use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+pub use self::error_queue::arbitrary_notice;
 pub(in crate::backend) use self::error_queue::{ErrorQueue, Notice};
 pub(in crate::backend) use self::options::{
     abort_connection, interface_mtu, option, set_multicast_interface, set_option, unacknowledged,

@@ -8,15 +8,15 @@ use crate::wire::{HEADER_LEN, ItemPointer, PacketHeader};
 
 /// Does what the kernel does with a message, and the listener after it: bytes go to the pieces of memory
 /// in turn.
-fn land(
+fn receive(
     window: &mut Window,
     scratch: &mut Scratch,
     substream: usize,
     message: &[u8],
     segment: usize,
 ) {
-    let landing = window.landing(substream);
-    let received = scratch.receive(landing, |pieces| {
+    let target = window.target(substream);
+    let received = scratch.receive(target, |pieces| {
         let mut rest = message;
         for piece in pieces {
             let (these, others) = rest.split_at(piece.len().min(rest.len()));
@@ -25,15 +25,15 @@ fn land(
         }
         Ok::<_, std::convert::Infallible>(Extent { len: message.len(), segment })
     });
-    let Ok((extent, lies)) = received;
-    match lies {
-        Lies::Landed { heads, head_len } => scratch
+    let Ok((extent, placement)) = received;
+    match placement {
+        Placement::InPlace { heads, head_len } => scratch
             .heads
             .chunks_exact(head_len)
             .take(heads)
-            .for_each(|it| window.landed(substream, it)),
-        Lies::Whole if extent.len == 0 => window.datagram(substream, &[]),
-        Lies::Whole => {
+            .for_each(|it| window.placed(substream, it)),
+        Placement::Whole if extent.len == 0 => window.datagram(substream, &[]),
+        Placement::Whole => {
             let datagrams = scratch.bytes[..extent.len].chunks(extent.segment);
             datagrams.for_each(|bytes| window.datagram(substream, bytes));
         }
@@ -66,9 +66,9 @@ fn stream(heaps: u64, len: usize, payload: usize) -> Vec<Vec<u8>> {
 
 /// Whether it lands in its place or is copied there makes no difference, in order or out of it,
 /// merged by the kernel or not, twice or never.
-fn check_landing(packets: &[Vec<u8>], merges: &[usize]) -> usize {
+fn check_placement(packets: &[Vec<u8>], merges: &[usize]) -> usize {
     let config = WindowConfig { heaps: 2, max_heap_len: 1 << 20, substreams: 1 };
-    let (mut copied, mut landed) = (Window::new(config), Window::new(config));
+    let (mut copied, mut placed) = (Window::new(config), Window::new(config));
     let mut scratch = Scratch::new();
     let (mut rest, mut merges, mut in_place) = (packets, merges.iter().cycle(), 0);
     while let Some(first) = rest.first() {
@@ -78,22 +78,22 @@ fn check_landing(packets: &[Vec<u8>], merges: &[usize]) -> usize {
         let shorter = rest.get(equal).is_some_and(|it| equal < room && it.len() < first.len());
         let (these, others) = rest.split_at(equal + usize::from(shorter));
         these.iter().for_each(|bytes| copied.datagram(0, bytes));
-        let whole = landed.landing(0).is_some();
-        land(&mut landed, &mut scratch, 0, &these.concat(), first.len());
+        let whole = placed.target(0).is_some();
+        receive(&mut placed, &mut scratch, 0, &these.concat(), first.len());
         in_place += usize::from(whole);
         rest = others;
         while let Some(heap) = copied.take() {
-            let other = landed.take().expect("as many heaps");
+            let other = placed.take().expect("as many heaps");
             assert_eq!(heap.cnt(), other.cnt());
             assert!(heap.items().eq(other.items()), "heap {} has other bytes", heap.cnt());
             copied.give_back(heap);
-            landed.give_back(other);
+            placed.give_back(other);
         }
-        assert!(landed.take().is_none());
+        assert!(placed.take().is_none());
     }
     copied.finish();
-    landed.finish();
-    assert_eq!(copied.tally(), landed.tally());
+    placed.finish();
+    assert_eq!(copied.tally(), placed.tally());
     in_place
 }
 
@@ -115,12 +115,12 @@ proptest! {
                 _ => packets.swap(at, other),
             }
         }
-        check_landing(&packets, &merges);
+        check_placement(&packets, &merges);
     }
 }
 
 #[test]
 fn what_comes_in_order_lands() {
     let packets = stream(4, 100_000, 2000);
-    assert!(check_landing(&packets, &[0]) >= 4 * 48, "all but the first two of a heap");
+    assert!(check_placement(&packets, &[0]) >= 4 * 48, "all but the first two of a heap");
 }

@@ -12,15 +12,15 @@ use crate::wire::{Flavour, PacketHead};
 /// What packets that follow those before would be like, and the place that their payload has in a heap.
 /// The kernel is told to copy payload right there; whether it was that payload, heads say afterwards.
 #[derive(Debug)]
-pub(super) struct Landing<'a> {
-    pub(super) course: Course,
+pub(super) struct Target<'a> {
+    pub(super) next: NextPacket,
     /// What is missing of the heap from there on: nothing that was received is overwritten.
     pub(super) place: &'a mut [u8],
 }
 
-/// Where a heap is going, packet by packet of one size.
+/// What comes next of a heap, packet by packet of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Course {
+pub(super) struct NextPacket {
     /// Of the heap in the stream.
     pub(super) position: i128,
     pub(super) flavour: Flavour,
@@ -32,13 +32,13 @@ pub(super) struct Course {
     pub(super) payload_len: usize,
 }
 
-/// A message that was received, and where it lies.
+/// A message that was received, and where it placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lies {
+pub(super) enum Placement {
     /// In one piece.
     Whole,
     /// Payload in its place, and this many heads of `head_len` bytes.
-    Landed { heads: usize, head_len: usize },
+    InPlace { heads: usize, head_len: usize },
 }
 
 /// A message: bytes in all, and of each of its datagrams but the last.
@@ -69,19 +69,19 @@ impl Scratch {
     /// turns out to be right.
     pub(super) fn receive<E>(
         &mut self,
-        landing: Option<Landing<'_>>,
+        target: Option<Target<'_>>,
         receive: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<Extent, E>,
-    ) -> Result<(Extent, Lies), E> {
-        let Some(Landing { course, place }) = landing else {
+    ) -> Result<(Extent, Placement), E> {
+        let Some(Target { next, place }) = target else {
             let extent = receive(&mut [IoSliceMut::new(&mut self.bytes)])?;
-            return Ok((extent, Lies::Whole));
+            return Ok((extent, Placement::Whole));
         };
         let mut pieces: [IoSliceMut<'_>; 2 * MAX_HEADS + 1] =
             array::from_fn(|_| IoSliceMut::new(&mut []));
         let mut used = 0;
-        let places = place.chunks_mut(course.payload_len);
-        let heads = self.heads.chunks_exact_mut(course.head_len);
-        for (head, place) in heads.zip(places).take(course.most()) {
+        let places = place.chunks_mut(next.payload_len);
+        let heads = self.heads.chunks_exact_mut(next.head_len);
+        for (head, place) in heads.zip(places).take(next.most()) {
             pieces[used] = IoSliceMut::new(head);
             pieces[used + 1] = IoSliceMut::new(place);
             used += 2;
@@ -90,16 +90,16 @@ impl Scratch {
         pieces[used] = IoSliceMut::new(&mut self.spill);
         let extent = receive(&mut pieces[..=used])?;
         if extent.len <= scattered
-            && let Some(heads) = course.count(&self.heads, extent)
+            && let Some(heads) = next.count(&self.heads, extent)
         {
-            return Ok((extent, Lies::Landed { heads, head_len: course.head_len }));
+            return Ok((extent, Placement::InPlace { heads, head_len: next.head_len }));
         }
-        self.gather(&course, place, scattered, extent.len);
-        Ok((extent, Lies::Whole))
+        self.gather(&next, place, scattered, extent.len);
+        Ok((extent, Placement::Whole))
     }
 
     /// Brings a message together that does not belong where it was put.
-    fn gather(&mut self, course: &Course, place: &[u8], scattered: usize, len: usize) {
+    fn gather(&mut self, next: &NextPacket, place: &[u8], scattered: usize, len: usize) {
         let mut rest = &mut self.bytes[..len];
         let mut put = |bytes: &[u8]| {
             let count = bytes.len().min(rest.len());
@@ -107,9 +107,9 @@ impl Scratch {
             these.copy_from_slice(&bytes[..count]);
             rest = others;
         };
-        let heads = self.heads.chunks_exact(course.head_len);
+        let heads = self.heads.chunks_exact(next.head_len);
         let mut left = scattered;
-        for (head, place) in heads.zip(place.chunks(course.payload_len)).take(course.most()) {
+        for (head, place) in heads.zip(place.chunks(next.payload_len)).take(next.most()) {
             put(head);
             put(place);
             left -= head.len() + place.len();
@@ -121,7 +121,7 @@ impl Scratch {
     }
 }
 
-impl Course {
+impl NextPacket {
     /// How many packets a message may be.
     fn most(&self) -> usize {
         MAX_MESSAGE.div_ceil(self.head_len + self.payload_len)
