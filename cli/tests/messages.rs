@@ -101,7 +101,7 @@ const CASES: &[Case] = &[
     // Sources.
     (
         "send --source raw.bin --dtype float32 --shape 2",
-        &["source.dtype (--dtype) = float32", "write <f4"],
+        &["source.dtype (--dtype) = float32", "written <f4"],
     ),
     ("send --source raw.bin --dtype f4 --shape 2", &["source.dtype (--dtype) = f4", "<f4"]),
     ("send --source missing.bin", &["missing.bin: No such file"]),
