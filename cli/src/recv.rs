@@ -15,7 +15,7 @@ mod verification;
 
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
@@ -34,6 +34,7 @@ use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
 use super::json;
 use super::signals::interruption;
 use super::standard_error;
+use super::threads;
 
 /// Receives a stream, and says what came of it.
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
@@ -59,7 +60,7 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     let mut session = Session {
         inlet,
         window,
-        reader: ReaderThread::start(reader),
+        reader: ReaderThread::start(reader)?,
         progress: RecvProgress::new(arguments.heaps, arguments.quiet),
         figures: Figures::serve(arguments.metrics.as_ref())?,
         interruption,
@@ -193,10 +194,10 @@ struct ReaderThread {
 }
 
 impl ReaderThread {
-    fn start(mut reader: Reader) -> Self {
+    fn start(mut reader: Reader) -> Result<Self, Failure> {
         let (heaps, queue) = channel::<Heap>();
         let (done, back) = channel();
-        let thread = thread::spawn(move || {
+        let thread = threads::start("frames", move || {
             loop {
                 // Files are kept up to date while nothing comes, too.
                 let read = match queue.recv_timeout(reader.patience().unwrap_or(Duration::MAX)) {
@@ -213,8 +214,8 @@ impl ReaderThread {
                     return (reader, read);
                 }
             }
-        });
-        Self { heaps, back, thread }
+        })?;
+        Ok(Self { heaps, back, thread })
     }
 
     /// Whether the reader has given up.

@@ -5,9 +5,10 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Arguments;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,9 +24,32 @@ use nix::unistd::write;
 #[derive(Clone, Copy, Debug)]
 pub struct StandardError;
 
-/// Writes a line.
+/// Writes a line, above the progress bar if there is one.
 pub fn line(text: Arguments<'_>) {
-    put(format!("{text}\n").as_bytes());
+    put(above_bar(format!("{text}\n").into_bytes()).as_slice());
+}
+
+/// Where lines of the log go: above the progress bar, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        put(&above_bar(bytes.to_vec()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines that take the place of the bar, which is one line without an end and is drawn again below.
+fn above_bar(mut lines: Vec<u8>) -> Vec<u8> {
+    if HAS_BAR.load(Ordering::Relaxed) {
+        lines.splice(..0, *ERASE_LINE);
+    }
+    lines
 }
 
 /// Starts the thread that writes. Without it, everybody writes for themselves.
@@ -57,6 +81,7 @@ pub fn settle() {
 
 /// Where progress is drawn: standard error if that is a terminal and `is_shown`.
 pub fn draw_target(is_shown: bool, draws_per_second: u8) -> ProgressDrawTarget {
+    HAS_BAR.store(is_shown && io::stderr().is_terminal(), Ordering::Relaxed);
     match is_shown {
         // Hidden, too, if it is no terminal.
         true => ProgressDrawTarget::term(
@@ -176,6 +201,10 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     is_writing: false,
     is_stalled: false,
 });
+/// Whether a progress bar may be drawn.
+static HAS_BAR: AtomicBool = AtomicBool::new(false);
+/// ECMA-48: carriage return, and EL of the whole line.
+const ERASE_LINE: &[u8; 5] = b"\r\x1b[2K";
 /// Something was put into the queue, or all of it is written.
 static CHANGED: Condvar = Condvar::new();
 /// Thousands of lines.

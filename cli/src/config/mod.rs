@@ -31,7 +31,7 @@ pub use item::{Item, ItemSpec};
 pub use listen_address::ListenAddress;
 pub use options::Options;
 pub use pack::{PackConfig, PackRange};
-pub use program::Program;
+pub use program::{HEAP_SIZE, ITEMS, Program, SHAPE};
 pub use repeat::Repeat;
 pub use resolved::Config;
 pub use row::{Row, SECTIONS, rows};
