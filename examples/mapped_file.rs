@@ -20,6 +20,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let file = Arc::new(Memory::file(Path::new(&path))?);
     let heaps = file.len() / HEAP_LEN;
+    if heaps == 0 {
+        let len = file.len();
+        return Err(format!(
+            "{path} has {len} bytes, and a heap takes {HEAP_LEN}: give a longer file"
+        )
+        .into());
+    }
     println!("{path}: {heaps} heaps of {HEAP_LEN} bytes, {} left over", file.len() % HEAP_LEN);
 
     let size = PacketSize::Uniform { limit: 1472 };

@@ -1,7 +1,8 @@
 //! The command line.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use clap::{
 };
 use clap_complete::Shell;
 use doorbell::receive::SourceFilter;
-use doorbell::settings::{Interface, QueuePairKind, Size, number};
+use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size, number};
 
 use super::bench::SinkKind;
-use super::config::{Config, ConfigError, Options, flags};
+use super::config::{Config, ConfigError, ListenAddress, Options, flags};
 use super::exit::Failure;
 use super::recv::Origin;
 
@@ -118,7 +119,7 @@ pub struct RecvArguments {
     pub qkey: u32,
 
     /// End after this many heaps with data [default: at the stop heap]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub heaps: Option<u64>,
 
     /// Cnt of the first heap: those before the first that comes are missing, then [default: not known]
@@ -168,8 +169,12 @@ pub struct RecvArguments {
     pub buffer: Size,
 
     /// End when no packet came for so long [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
+
+    /// Serve figures of the stream to Prometheus, at http://HOST:PORT/metrics, such as localhost:9913 [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<ListenAddress>,
 
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]
@@ -185,6 +190,11 @@ pub struct RecvArguments {
 pub enum RecvBackend {
     Udp,
     Verbs,
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|&count: &u64| count > 0);
+    count.ok_or_else(|| format!("`{text}` is not in 1..: a whole number, in digits"))
 }
 
 fn number_of_a_heap(text: &str) -> Result<u64, String> {
@@ -345,9 +355,17 @@ impl What {
         let Some(path) = &self.file else {
             return Ok(self.flags_over(options)?);
         };
-        let text = fs::read_to_string(path)
-            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
-        options.read_toml(&text, path)?;
+        let hint = || flag_for(path).map_or_else(String::new, |flag| format!("; {flag}"));
+        let text = fs::read_to_string(path).map_err(|error| {
+            let is_text = error.kind() != io::ErrorKind::InvalidData;
+            let why = if is_text { error.to_string() } else { "it is no text".into() };
+            let message = format!("cannot read {} as a configuration: {why}", path.display());
+            Failure::Usage(message + &hint())
+        })?;
+        options.read_toml(&text, path).map_err(|error| match error {
+            ConfigError::Syntax { .. } => Failure::Usage(format!("{error}{}", hint())),
+            other => other.into(),
+        })?;
         // A flag may be at fault as well, and the error names that.
         self.flags_over(options)
             .map_err(|error| Failure::Usage(format!("with {}: {error}", path.display())))
@@ -360,6 +378,27 @@ impl What {
         Config::from_options(options)
     }
 }
+
+/// Which flag a word needs that was given as a configuration and seems to be something else.
+fn flag_for(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if path.extension().is_some_and(|it| it == "toml") {
+        return None;
+    }
+    match text.parse::<Endpoint>() {
+        Ok(to) if !path.exists() => Some(format!("to send to {to}, say --to {to}")),
+        _ if text == "-" => Some("to send standard input, say --source -".into()),
+        _ if SWITCHED.contains(&text) => Some(
+            "the value of a switch goes after `=`, and is true or false: --hold-back=true".into(),
+        ),
+        // Nothing says that it is a file at all.
+        _ if path.extension().is_none() && !path.exists() => None,
+        _ => Some(format!("to send what is in it, say --source {text}")),
+    }
+}
+
+/// What people write after a flag that takes no value.
+const SWITCHED: [&str; 6] = ["true", "false", "yes", "no", "on", "off"];
 
 /// Of the positional argument, among keys that all have a section.
 const FILE: &str = "file";

@@ -33,10 +33,11 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Usage(error.to_string()))?;
     // The thread may move to a network of its own, which the rest of the program does not see and
     // which ends with it.
-    let report = thread::scope(|scope| {
-        let measurement = scope.spawn(|| measure(&arguments));
-        measurement.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    let measurement = thread::scope(|scope| {
+        let measurement = thread::Builder::new().spawn_scoped(scope, || measure(&arguments))?;
+        Ok(measurement.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let report = measurement.map_err(|error| Failure::Thread { name: "bench".into(), error })??;
     if arguments.json {
         say!("{}", serde_json::to_string(&report).map_err(|e| Failure::Usage(e.to_string()))?);
     } else {
@@ -74,7 +75,7 @@ fn bar(samples: u64) -> ProgressBar {
     // Few draws: each takes time from what is measured.
     let target = standard_error::draw_target(true, DRAWS_PER_SECOND);
     let bar = ProgressBar::with_draw_target(Some(samples), target);
-    match ProgressStyle::with_template("{bar:40.cyan/blue} {percent:>3}%  {eta} left  {msg}") {
+    match ProgressStyle::with_template("{bar:12.cyan/blue} {percent:>3}%  {eta} left  {wide_msg}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

@@ -1,5 +1,6 @@
 //! Why the program ends early, and with which code.
 
+use std::io;
 use std::process::ExitCode;
 
 use crate::config::{ConfigError, with_flags};
@@ -41,13 +42,24 @@ pub enum Failure {
     /// A file that is to be written cannot be.
     #[error(transparent)]
     Output(#[from] Unwritable),
+    /// What was received could not be kept before the user had enough.
+    #[error("what has come was not written out in time, and files of it may lack some")]
+    Unwritten,
     /// Figures cannot be served.
-    #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
+    #[error("monitor.metrics (--metrics): cannot serve at {address}: {reason}")]
     Metrics {
         /// Where.
-        address: std::net::SocketAddr,
+        address: String,
         /// Why.
         reason: String,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start the thread `{name}`: {error}")]
+    Thread {
+        /// What it is called.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
     },
     /// The backend refuses a setting.
     #[error(transparent)]
@@ -64,6 +76,16 @@ impl From<SettingsError> for Failure {
 }
 
 impl Failure {
+    /// What went wrong, and what helps where the system had no more to give.
+    pub fn words(&self) -> String {
+        let said = self.to_string();
+        let cure = CURES.iter().find(|(words, _)| said.contains(words));
+        match cure {
+            Some((_, cure)) => format!("{said}: {cure}"),
+            None => said,
+        }
+    }
+
     /// The code that the program exits with.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -77,9 +99,11 @@ impl Failure {
             | Self::Output(Unwritable::Exists { .. } | Unwritable::Suffix { .. })
             | Self::Metrics { .. } => USAGE,
             Self::Stream(_)
+            | Self::Thread { .. }
             | Self::Open(_)
             | Self::Receive(_)
             | Self::Store(_)
+            | Self::Unwritten
             | Self::Output(_)
             | Self::Send(_)
             | Self::Allocate(_) => BACKEND,
@@ -87,6 +111,15 @@ impl Failure {
     }
 }
 
+/// What the kernel says when a limit is reached (errno(3)), and which that is: getrlimit(2), cgroups(7).
+const CURES: [(&str, &str); 4] = [
+    ("Too many open files in system", "raise fs.file-max (sysctl), of the whole system"),
+    ("Too many open files", "raise the limit of descriptors, RLIMIT_NOFILE (ulimit -n)"),
+    ("Resource temporarily unavailable", MORE_THREADS),
+    ("EAGAIN", MORE_THREADS),
+];
+const MORE_THREADS: &str = "raise the limit of processes and threads, RLIMIT_NPROC (ulimit -u), or pids.max of the \
+     control group, as of a container";
 /// Some heaps failed.
 pub const HEAPS_FAILED: u8 = 1;
 /// What was asked for could not be printed.

@@ -15,6 +15,7 @@ mod interruption;
 mod json;
 mod listener;
 mod manual;
+mod metrics;
 mod monitor;
 mod nic;
 mod open_source;
@@ -22,6 +23,7 @@ mod output;
 mod pipe;
 mod plan;
 mod progress;
+mod quantity;
 pub mod recv;
 mod report;
 mod send;
@@ -30,6 +32,7 @@ mod signals;
 pub mod source;
 mod standard_error;
 mod standard_output;
+mod threads;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -39,7 +42,6 @@ use indicatif::HumanCount;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, Command};
-use self::standard_error::StandardError;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
@@ -76,7 +78,7 @@ fn obey(arguments: Arguments) -> ExitCode {
         Command::Man(arguments) => manual::page(&arguments),
     };
     result.unwrap_or_else(|failure| {
-        standard_error::line(format_args!("doorbell: {failure}"));
+        standard_error::line(format_args!("doorbell: {}", failure.words()));
         failure.code()
     })
 }
@@ -92,7 +94,7 @@ fn log(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| StandardError)
+        .with_writer(|| standard_error::Log)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use doorbell::receive::{KnownStream, Listener, Tally, Verification, Window, WindowConfig};
@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::exit::Failure;
 use super::setup::LOOPBACK;
 use super::source::Source;
+use super::threads;
 
 /// A socket on loopback that nobody has sent to yet.
 pub(super) struct Embedded(Listener);
@@ -64,7 +65,11 @@ impl Embedded {
         self.0.local_addrs().next().unwrap_or(LOOPBACK)
     }
 
-    pub(super) fn start(self, plan: &StreamPlan, source: &dyn Source) -> Verifying {
+    pub(super) fn start(
+        self,
+        plan: &StreamPlan,
+        source: &dyn Source,
+    ) -> Result<Verifying, Failure> {
         let stream = KnownStream {
             items: source.items().iter().map(|item| (item.descriptor.id, item.size)).collect(),
             first_cnt: plan.first_data_cnt(),
@@ -89,11 +94,11 @@ impl Embedded {
                 counts.mismatched.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let thread = thread::spawn({
+        let thread = threads::start("loopback receiver", {
             let shared = shared.clone();
             move || shared.receive(self.0, window)
-        });
-        Verifying { thread, shared, room }
+        })?;
+        Ok(Verifying { thread, shared, room })
     }
 }
 

@@ -5,7 +5,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, HeapContent, SettingsError, SourceKind, keys};
-use crate::source::{Cut, Files, Packed, Pattern, Random, Reader, Source, SourceError, SourceItem};
+use crate::source::{
+    Cut, Files, Packed, PackedReader, Pattern, Random, Reader, Source, SourceError, SourceItem,
+};
 use doorbell::output::Output;
 use doorbell::sender::Stop;
 use doorbell::settings::ShareKind;
@@ -52,7 +54,7 @@ pub fn open(config: &Config, stop: &Stop) -> Result<Box<dyn Source>, Failure> {
                 let pipe = Pipe::open(path, stop).map_err(|error| {
                     Failure::Usage(format!("cannot open {}: {error}", path.display()))
                 })?;
-                Box::new(Reader::new(pipe, items(SourceItem::samples))?)
+                return read(config, Reader::new(pipe, items(SourceItem::samples))?);
             }
             paths => Box::new(
                 Files::raw(&own_files(config, paths)?, &items(SourceItem::bytes))?.repeat(times),
@@ -62,7 +64,7 @@ pub fn open(config: &Config, stop: &Stop) -> Result<Box<dyn Source>, Failure> {
             keep_from_capture(config, &["/dev/stdin".into()])?;
             let stdin = Pipe::stdin(stop)
                 .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
-            Box::new(Reader::new(stdin, items(SourceItem::samples))?)
+            return read(config, Reader::new(stdin, items(SourceItem::samples))?);
         }
     };
     pack(config, source)
@@ -131,17 +133,26 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
+/// What is read as it comes, packed if that is asked for.
+fn read(config: &Config, reader: Reader) -> Result<Box<dyn Source>, Failure> {
+    let Some(pack) = config.pack else { return Ok(Box::new(reader)) };
+    let packed = PackedReader::new(reader, pack.format, pack.range.interval());
+    Ok(Box::new(packed.map_err(cannot_pack)?))
+}
+
 /// Packs the source's samples, if that is asked for.
 fn pack(config: &Config, source: Box<dyn Source>) -> Result<Box<dyn Source>, Failure> {
     let Some(pack) = config.pack else { return Ok(source) };
-    match Packed::new(source.as_ref(), pack.format, pack.range.interval()) {
-        Ok(packed) => Ok(Box::new(packed)),
-        Err(error @ SourceError::Unpackable { .. }) => {
-            Err(Failure::Usage(format!("source.pack (--pack): {error}")))
+    let packed = Packed::new(source.as_ref(), pack.format, pack.range.interval());
+    Ok(Box::new(packed.map_err(cannot_pack)?))
+}
+
+fn cannot_pack(error: SourceError) -> Failure {
+    match error {
+        SourceError::Unpackable { .. } => Failure::Usage(format!("source.pack (--pack): {error}")),
+        SourceError::NoInterval { .. } => {
+            Failure::Usage(format!("source.range (--range): {error}"))
         }
-        Err(error @ SourceError::NoInterval { .. }) => {
-            Err(Failure::Usage(format!("source.range (--range): {error}")))
-        }
-        Err(error) => Err(error.into()),
+        error => error.into(),
     }
 }

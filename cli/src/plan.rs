@@ -18,8 +18,9 @@ use super::setup::{LOOPBACK, Setup};
 /// Shows what a send would use.
 pub fn run(arguments: PlanArguments) -> Result<ExitCode, Failure> {
     let config = arguments.what.configuration()?;
-    // A plan reads nothing, so nothing needs stopping.
+    // A plan reads nothing: what is read as it comes has ended already.
     let stop = Stop::new().map_err(|error| Failure::Usage(error.to_string()))?;
+    stop.raise();
     let Setup { source, plan, .. } = Setup::new(config, LOOPBACK, &stop)?;
     let summary = Summary::of(&plan, source.heap_len())?;
     if arguments.json {
@@ -46,7 +47,7 @@ struct Summary {
     heaps_per_batch: u32,
     batches_in_flight: u32,
     packets_per_heap: u32,
-    /// The largest packet, in bytes of SPEAD.
+    /// The largest packet of all, those with descriptors included, in bytes of SPEAD.
     packet_size: usize,
     packet_sizes: Vec<PacketSizes>,
     /// Bytes that are not payload, of all that are sent in packets.
@@ -89,6 +90,7 @@ impl Summary {
         for packet in plan.packets().iter().filter(|packet| packet.heap == 0) {
             *sizes.entry(packet.len()).or_insert(0) += 1;
         }
+        let all = stream.others().chain([plan]).flat_map(|plan| plan.packets());
         let total = plan.bytes_of_first(1);
         Ok(Self {
             backend: transport.backend(),
@@ -101,7 +103,7 @@ impl Summary {
             heaps_per_batch: plan.heaps(),
             batches_in_flight: stream.settings().batch.in_flight,
             packets_per_heap: plan.packets_of_heap(0),
-            packet_size: sizes.keys().last().copied().unwrap_or(0),
+            packet_size: all.map(|packet| packet.len()).max().unwrap_or(0),
             packet_sizes: sizes
                 .into_iter()
                 .rev()
@@ -155,7 +157,15 @@ impl Summary {
             .iter()
             .map(|size| format!("{} x {} bytes", size.packets_per_heap, size.bytes))
             .collect();
-        row("packets", format!("{}; {:.1}% headers", sizes.join(", "), 100.0 * self.header_share));
+        let share = 100.0 * self.header_share;
+        row(
+            "packets",
+            format!(
+                "{}; {share:.1}% headers; up to {} bytes of any",
+                sizes.join(", "),
+                self.packet_size
+            ),
+        );
         row(
             "batch",
             format!(

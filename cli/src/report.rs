@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::listener::Received;
 use super::nic::DeviceCounters;
-use super::plural;
+use super::{plural, quantity};
 
 /// What became of a stream, and of what is around it. Serialised, it is what `send --json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -53,20 +53,21 @@ impl Report {
     pub fn print(&self) {
         let stream = &self.stream;
         let sent = stream.sent();
+        let rate = quantity::rate_over(stream.payload_bytes, stream.seconds);
         say!(
-            "sent      {}, {} in {:.3} s: {:.2} Gb/s of payload",
+            "sent      {}, {} in {}{}",
             plural(sent, "heap"),
             HumanBytes(stream.payload_bytes),
-            stream.seconds,
-            stream.payload_gbit_per_s
+            quantity::time(stream.seconds),
+            rate.map_or_else(String::new, |rate| format!(": {rate} of payload"))
         );
         say!(
-            "          {} of up to {} bytes, {:.1} a message, {}, {:.3} s of CPU",
+            "          {} of up to {} bytes, {:.1} a message, {}, {} of CPU",
             plural(stream.packets, "packet"),
             stream.packet_size,
             stream.gso_segments_per_message,
             plural(stream.doorbells, "doorbell"),
-            self.user_seconds + self.system_seconds
+            quantity::time(self.user_seconds + self.system_seconds)
         );
         if let Some(asked) = stream.asked_gbit_per_s {
             let (achieved, counted) = match stream.rate_counts {
@@ -74,7 +75,9 @@ impl Report {
                 _ => (stream.wire_gbit_per_s, "on the wire"),
             };
             say!(
-                "          at {achieved:.3} Gb/s {counted}, {asked:.3} asked for, paced by {}",
+                "          at {} {counted}, {} asked for, paced by {}",
+                quantity::rate(achieved),
+                quantity::rate(asked),
                 stream.pacing
             );
         }

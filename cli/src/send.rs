@@ -32,7 +32,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     let receiver = embedded.then(Embedded::bind).transpose()?;
     let address = receiver.as_ref().map_or(LOOPBACK, Embedded::address);
     let Setup { config, source, plan } = Setup::new(config, address, &ended)?;
-    let listener = receiver.map(|it| it.start(&plan, source.as_ref()));
+    let listener = receiver.map(|it| it.start(&plan, source.as_ref())).transpose()?;
     let monitor = Monitor::bind(&config)?;
     let nic = Nic::of(&plan);
     let before = nic.as_ref().and_then(Nic::counters);
@@ -49,10 +49,10 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     if talks {
         say!("{announcement}");
     }
-    let progress = Progress::new(heaps, heap_len, arguments.quiet);
+    let mut progress = Progress::new(heaps, heap_len, arguments.quiet, stream.monitor());
     standing.set(stream.monitor(), heap_len);
-    let watch = monitor.watch(stream.monitor());
-    let (ended, outcome, loss) = filler.send(stream, &stop, &progress);
+    let watch = monitor.watch(stream.monitor())?;
+    let (ended, outcome, loss) = filler.send(stream, &stop);
     drop(watch);
     let (stream, broken) = match ended {
         Ok(report) => (report, false),
@@ -118,6 +118,8 @@ struct Filler {
     most: u64,
     /// What ends sources that are read as they come.
     ended: Stop,
+    /// Bytes of a heap that never was whole.
+    partial: usize,
 }
 
 type Ended = Result<doorbell::stream::Report, Broken>;
@@ -131,6 +133,7 @@ impl Filler {
             frame_number,
             most: plan.settings().stream.flavour.max_value(),
             ended,
+            partial: 0,
         }
     }
 
@@ -140,9 +143,8 @@ impl Filler {
         mut self,
         mut stream: Stream,
         stop: &Stop,
-        progress: &Progress,
     ) -> (Ended, Result<(), SourceError>, Option<doorbell::pack::Loss>) {
-        let outcome = self.send_heaps(&mut stream, progress);
+        let outcome = self.send_heaps(&mut stream);
         let is_ended = stream.is_ended();
         let ended = stream.close();
         let missing = match &ended {
@@ -158,20 +160,25 @@ impl Filler {
         (ended, outcome, self.source.loss())
     }
 
-    fn send_heaps(&mut self, stream: &mut Stream, progress: &Progress) -> Result<(), SourceError> {
+    fn send_heaps(&mut self, stream: &mut Stream) -> Result<(), SourceError> {
         while let Some(mut batch) = stream.idle() {
             let (first, wanted) = (stream.submitted(), stream.room());
             let (filled, goes_on) = self.fill_batch(&mut batch, first, wanted)?;
             self.check(first, filled.into())?;
-            if filled > 0 {
-                if let Err(rejected) = stream.submit(batch, filled) {
-                    tracing::error!(%rejected, "heaps were not sent");
-                    break;
-                }
-                progress.sent(stream.submitted());
+            if filled > 0
+                && let Err(rejected) = stream.submit(batch, filled)
+            {
+                tracing::error!(%rejected, "heaps were not sent");
+                break;
             }
             if !goes_on {
-                break;
+                return match stream.submitted() {
+                    0 if !self.ended.is_raised() => Err(SourceError::NoHeap {
+                        bytes: self.partial,
+                        heap_len: self.source.taken_len(),
+                    }),
+                    _ => Ok(()),
+                };
             }
         }
         Ok(())
@@ -200,8 +207,9 @@ impl Filler {
                     return Ok((heap, true));
                 }
                 Filled::Partial(bytes) => {
-                    if !self.ended.is_raised() {
-                        let len = self.source.heap_len();
+                    self.partial = bytes;
+                    if !self.ended.is_raised() && first + u64::from(heap) > 0 {
+                        let len = self.source.taken_len();
                         tracing::warn!(
                             "the source ended in the middle of a heap: its last {bytes} bytes, of \
                              {len} that a heap has, were not sent"

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use doorbell::sender::Stop;
-use doorbell::settings::{LayoutKind, SettingsError};
-use doorbell::stream::{Heap, StreamPlan};
+use doorbell::settings::{LayoutKind, SettingsError, Size};
+use doorbell::stream::{Heap, HeapError, StreamError, StreamPlan};
 
-use super::config::{Config, ConstantItem, ElementType, HeapContent, Settings, keys};
+use super::config::{
+    Config, ConstantItem, ElementType, HEAP_SIZE, HeapContent, ITEMS, SHAPE, Settings, keys,
+};
 use super::exit::Failure;
 use super::open_source;
 use super::plural;
@@ -39,7 +41,8 @@ impl Setup {
         }
         settings.heap.count = asked.or(there);
         enough_for_all(&settings)?;
-        let plan = StreamPlan::new(settings, heap(&config, source.as_ref()))?;
+        let plan = StreamPlan::new(settings, heap(&config, source.as_ref()));
+        let plan = plan.map_err(|error| too_large(error, &config.content))?;
         Ok(Self { config, source, plan })
     }
 }
@@ -75,6 +78,20 @@ fn heap(config: &Config, source: &dyn Source) -> Heap {
         Some(mapped) => heap.attached(mapped.memories().to_vec()),
         None => heap,
     }
+}
+
+/// Names the setting that has made heaps too large, if they are.
+fn too_large(error: StreamError, content: &HeapContent) -> Failure {
+    let StreamError::Heap(HeapError::Size { bytes, most }) = error else { return error.into() };
+    let (key, hint) = match content {
+        HeapContent::Size(_) => (HEAP_SIZE, "give less, such as 1GiB"),
+        HeapContent::Items(_) => (ITEMS, "give fewer elements"),
+        HeapContent::Npy(_) => (SHAPE, "give the shape of a part of it"),
+    };
+    let hint = format!(
+        "heaps that are not sent from a file, where it lies, have {most} bytes at most; {hint}"
+    );
+    SettingsError::unusable(key, Size::from_bytes(bytes), hint).into()
 }
 
 /// Whether each of several senders has a heap to send.

@@ -3,9 +3,12 @@
 //! A thread of its own writes there. Whoever has something to say leaves it in a queue and goes on: neither a
 //! terminal that Ctrl-S has stopped nor a disk that hangs nor a pipe that nobody reads holds up a stream.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Arguments;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -21,15 +24,48 @@ use nix::unistd::write;
 #[derive(Clone, Copy, Debug)]
 pub struct StandardError;
 
-/// Writes a line.
+/// Writes a line, above the progress bar if there is one.
 pub fn line(text: Arguments<'_>) {
-    put(format!("{text}\n").as_bytes());
+    put(above_bar(format!("{text}\n").into_bytes()).as_slice());
+}
+
+/// Where lines of the log go: above the progress bar, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        put(&above_bar(bytes.to_vec()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines that take the place of the bar, which is one line without an end and is drawn again below.
+fn above_bar(mut lines: Vec<u8>) -> Vec<u8> {
+    if HAS_BAR.load(Ordering::Relaxed) {
+        lines.splice(..0, *ERASE_LINE);
+    }
+    lines
 }
 
 /// Starts the thread that writes. Without it, everybody writes for themselves.
 pub fn start() {
     let writer = thread::Builder::new().name("standard error".into()).spawn(deliver);
     lock().is_served = writer.is_ok();
+    // A thread that panics must not hang there, either, with others waiting for its end.
+    panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        let trace = Some(trace).filter(|trace| trace.status() == BacktraceStatus::Captured);
+        let trace = trace.map_or_else(String::new, |trace| format!("\n{trace}"));
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        line(format_args!("doorbell: a defect: thread `{name}` {panic}{trace}"));
+        settle();
+    }));
 }
 
 /// Waits until all is written, for as long as a reader that is merely slow takes.
@@ -45,6 +81,7 @@ pub fn settle() {
 
 /// Where progress is drawn: standard error if that is a terminal and `is_shown`.
 pub fn draw_target(is_shown: bool, draws_per_second: u8) -> ProgressDrawTarget {
+    HAS_BAR.store(is_shown && io::stderr().is_terminal(), Ordering::Relaxed);
     match is_shown {
         // Hidden, too, if it is no terminal.
         true => ProgressDrawTarget::term(
@@ -164,6 +201,10 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     is_writing: false,
     is_stalled: false,
 });
+/// Whether a progress bar may be drawn.
+static HAS_BAR: AtomicBool = AtomicBool::new(false);
+/// ECMA-48: carriage return, and EL of the whole line.
+const ERASE_LINE: &[u8; 5] = b"\r\x1b[2K";
 /// Something was put into the queue, or all of it is written.
 static CHANGED: Condvar = Condvar::new();
 /// Thousands of lines.

@@ -1,7 +1,9 @@
 //! Two threads pack a large heap, each its half.
 
 use std::io::{self, Write};
-use std::{mem, thread, vec};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
+use std::{mem, vec};
 
 use super::{Encoder, Loss, Samples};
 use crate::region::PayloadMut;
@@ -38,13 +40,18 @@ fn encode(encoder: &Encoder, samples: Samples<'_>, payload: PayloadMut<'_>) -> i
         front.push(before);
         back.push(after);
     }
+    // Of whoever comes to it: the other thread, or this one where there is none to be had.
+    let back = Mutex::new(Pieces::new(back));
+    let encode_second =
+        || encoder.encode(second, &mut *back.lock().unwrap_or_else(PoisonError::into_inner));
     thread::scope(|scope| {
-        let other = scope.spawn(|| encoder.encode(second, &mut Pieces::new(back)));
+        let other = thread::Builder::new().spawn_scoped(scope, encode_second);
         let mut loss = encoder.encode(first, &mut Pieces::new(front))?;
-        match other.join() {
-            Ok(others) => loss.add(others?),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        loss.add(match other.map(ScopedJoinHandle::join) {
+            Ok(Ok(others)) => others?,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => encode_second()?,
+        });
         Ok(loss)
     })
 }

@@ -123,7 +123,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             "any",
             |it| &mut it.backend.cpu,
         )
-        .commas(),
+        .commas()
+        .dashes(),
     ],
 };
 

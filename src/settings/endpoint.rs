@@ -95,6 +95,14 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let invalid = |hint: &str| InvalidValue::new(text, "a destination", hint);
+        if let Some((_, rest)) = text.split_once("://") {
+            return Err(invalid(&format!("write HOST:PORT and nothing before it: {rest}")));
+        }
+        if text.contains(',') {
+            return Err(invalid(
+                "it is several: give each by itself, or a run of addresses, 239.1.0.0+3:7148",
+            ));
+        }
         if let Some((host, queue)) = text.split_once('/') {
             return parse_queue(host, queue).map_err(invalid);
         }
@@ -103,10 +111,12 @@ impl FromStr for Endpoint {
                 .split_once("]:")
                 .map(|(host, port)| (true, host, port))
                 .ok_or_else(|| invalid("write [IPV6]:PORT"))?,
-            None => text
-                .rsplit_once(':')
-                .map(|(host, port)| (false, host, port))
-                .ok_or_else(|| invalid("write HOST:PORT; the port is missing"))?,
+            None => {
+                text.rsplit_once(':').map(|(host, port)| (false, host, port)).ok_or_else(|| {
+                    let host = if text.is_empty() { "HOST" } else { text };
+                    invalid(&format!("the port is missing: write {host}:7148"))
+                })?
+            }
         };
         let port = match port.parse() {
             Ok(port) if port != 0 => port,

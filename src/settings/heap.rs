@@ -28,7 +28,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             "Send descriptors again after this many heaps, or this long, for receivers that join late",
             "never",
             |it| &mut it.heap.descriptors_every,
-        ),
+        )
+        .dashes(),
     ],
 };
 

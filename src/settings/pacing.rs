@@ -20,7 +20,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             "Rate, such as 10Gb/s or 1.25GB/s",
             "as fast as it goes",
             |it| &mut it.pacing.rate,
-        ),
+        )
+        .dashes(),
         Row::optional(
             RATE_COUNTS,
             "rate_counts",
@@ -37,7 +38,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             "Most that may go at once while keeping to the rate, but at least one packet",
             "what takes 1 ms, up to 64KiB",
             |it| &mut it.pacing.burst,
-        ),
+        )
+        .dashes(),
         Row::optional(
             BURST_RATE_RATIO,
             "burst_rate_ratio",
@@ -45,7 +47,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             "How much faster than the rate a stream that has fallen behind may go; 1 is never",
             "1.05",
             |it| &mut it.pacing.burst_rate_ratio,
-        ),
+        )
+        .dashes(),
         Row::one(
             Key::new("pacing.min_sleep_us"),
             "min_sleep_us",
@@ -73,7 +76,8 @@ pub(super) const SECTION: Section<Settings> = Section {
              due",
             "as fast as it goes",
             |it| &mut it.pacing.frame_rate,
-        ),
+        )
+        .dashes(),
         Row::one(
             HOLD_BACK,
             "hold_back",

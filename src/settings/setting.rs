@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::number::meant;
+
 /// The name of a setting with its section: `pacing.rate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(&'static str);
@@ -58,7 +60,7 @@ pub struct Setting<S: 'static> {
     pub form: Form,
     /// What the bare flag stands for, if it may stand without a value.
     pub bare: Option<&'static str>,
-    /// Whether values may begin with a dash.
+    /// Whether values may begin with a dash, be it that they are refused in words.
     pub dashes: bool,
     /// Whether a flag may hold several values with commas between.
     pub commas: bool,
@@ -139,7 +141,7 @@ impl<S> Setting<S> {
     /// Its values are whole numbers up to `most`.
     #[must_use]
     pub const fn number(self, most: u64) -> Self {
-        Self { form: Form::Number(most), ..self }
+        Self { form: Form::Number(most), dashes: true, ..self }
     }
 
     /// Its values are the names that it takes.
@@ -160,7 +162,8 @@ impl<S> Setting<S> {
         Self { bare: Some(value), ..self }
     }
 
-    /// Its values may begin with a dash.
+    /// Its values may begin with a dash: they do, or it is a mistake that can be explained, such as a negative
+    /// rate.
     #[must_use]
     pub const fn dashes(self) -> Self {
         Self { dashes: true, ..self }
@@ -204,7 +207,10 @@ impl<S> Setting<S> {
     /// If a text is no value of this setting, in words that say what would be.
     pub fn read(&self, settings: &mut S, values: &[&str]) -> Result<(), InvalidValue> {
         let one = match (values, &self.place) {
-            (values, Field::List(place)) => return place(settings).read(values),
+            (values, Field::List(place)) => {
+                let read = place(settings).read(values);
+                return read.map_err(|error| error.quoting(&values.join(", "), self.takes));
+            }
             ([one], _) => *one,
             (several, _) => {
                 let hint = format!("it takes one value, not {}", several.len());
@@ -216,12 +222,16 @@ impl<S> Setting<S> {
             Field::Optional(place) => place(settings).read(one),
             Field::List(_) => unreachable!("lists were read"),
         };
+        // The messages of the standard library do not say what would be right.
         read.map_err(|error| match self.form {
-            // Here the messages of the standard library do not say what would be right.
-            Form::Number(_) | Form::Switch | Form::Choice => {
-                InvalidValue::not(one, self.expected())
-            }
-            Form::Text | Form::Texts => error,
+            Form::Number(most) => match meant(one).filter(|number| *number <= most) {
+                Some(number) => {
+                    InvalidValue::not(one, format!("{}: write {number}", self.expected()))
+                }
+                None => InvalidValue::not(one, self.expected()),
+            },
+            Form::Switch | Form::Choice => InvalidValue::not(one, self.expected()),
+            Form::Text | Form::Texts => error.quoting(one, self.takes),
         })
     }
 
@@ -333,6 +343,14 @@ impl InvalidValue {
     pub fn new(given: &str, what: &str, hint: impl Into<String>) -> Self {
         let hint = hint.into();
         Self { message: format!("`{given}` is not {what}: {hint}"), hint }
+    }
+
+    /// With what was given, if the message lacks that, as the standard library's do.
+    fn quoting(self, given: &str, what: &str) -> Self {
+        match self.message.starts_with(['`', '"']) {
+            true => self,
+            false => Self::new(given, what, self.message),
+        }
     }
 
     fn not(given: &str, expected: String) -> Self {

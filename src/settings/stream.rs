@@ -28,7 +28,8 @@ pub(super) const SECTION: Section<Settings> = Section {
             "Longest packet in bytes of SPEAD, without network headers",
             "auto, equal packets within the MTU; over TCP, within 64KiB",
             |it| &mut it.stream.packet_size,
-        ),
+        )
+        .dashes(),
         Row::optional(MTU, "mtu", "BYTES", "MTU of the path", "the interface's", |it| {
             &mut it.stream.mtu
         })
@@ -116,7 +117,8 @@ pub(super) const SECTION: Section<Settings> = Section {
              that learn slowly where packets go",
             "none",
             |it| &mut it.stream.warm_up,
-        ),
+        )
+        .dashes(),
     ],
 };
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// A number of bytes. Written as a bare number or with `B kB MB GB KiB MiB GiB`; a fraction is
+/// A number of bytes. Written as a bare number or with `B kB MB GB TB KiB MiB GiB TiB`; a fraction is
 /// welcome where it comes to whole bytes (`1.5MiB`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(u64);
@@ -26,19 +26,19 @@ impl FromStr for Size {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        quantity(text, "a size", "bytes", SIZE_UNITS).map(Self)
+        quantity(text, "a size", "bytes", "10GiB", SIZE_UNITS).map(Self)
     }
 }
 
 impl fmt::Display for Size {
     /// Exact: the largest binary unit that divides the size, else bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_quantity(f, self.0, &SIZE_UNITS[..4])
+        write_quantity(f, self.0, &SIZE_UNITS[..5])
     }
 }
 
-/// A data rate in bits per second. Written as a bare number of bits per second or with
-/// `b/s kb/s Mb/s Gb/s B/s kB/s MB/s GB/s`, whose prefixes are decimal (`1.5Gb/s` is 1,500,000,000).
+/// A data rate in bits per second. Written with a unit, `b/s kb/s Mb/s Gb/s B/s kB/s MB/s GB/s`, whose prefixes
+/// are decimal (`1.5Gb/s` is 1,500,000,000): of a bare number nobody knows whether it is bits, or gigabits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BitRate(u64);
 
@@ -58,7 +58,7 @@ impl FromStr for BitRate {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        quantity(text, "a rate", "bits per second", RATE_UNITS).map(Self)
+        quantity(text, "a rate", "bits per second", "10Gb/s", RATE_UNITS).map(Self)
     }
 }
 
@@ -89,7 +89,7 @@ impl FromStr for Ratio {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        quantity(text, "a ratio", "thousandths", &[("", 1000)])
+        quantity(text, "a ratio", "thousandths", "1.05", &[("", 1000)])
             .ok()
             .and_then(|per_mille| u32::try_from(per_mille).ok())
             .filter(|per_mille| *per_mille >= 1000)
@@ -115,6 +115,7 @@ fn quantity(
     text: &str,
     what: &'static str,
     counted: &str,
+    example: &str,
     units: &[(&str, u64)],
 ) -> Result<u64, InvalidValue> {
     let invalid = |hint: String| InvalidValue::new(text, what, hint);
@@ -123,15 +124,23 @@ fn quantity(
     let (number, unit) = trimmed.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || fraction.contains('.') {
-        let (name, _) = units[0];
-        return Err(invalid(format!("write a number of {counted} and a unit, such as 10{name}")));
+        return Err(invalid(format!("write a number of {counted} and a unit, such as {example}")));
     }
     let Some(&(_, scale)) = units.iter().find(|(name, _)| *name == unit.trim_start()) else {
         let names: Vec<&str> =
             units.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
         return match unit {
             "" => Err(invalid(format!("write a unit: {}", names.join(" ")))),
-            _ => Err(invalid(format!("its unit is none of {}", names.join(" ")))),
+            _ => {
+                let letters = unit_letters(unit);
+                let alike = names.iter().filter(|name| unit_letters(name) == letters);
+                let alike: Vec<String> = alike.map(|name| format!("{number}{name}")).collect();
+                let meant = match alike.is_empty() {
+                    true => String::new(),
+                    false => format!("; did you mean {}?", alike.join(" or ")),
+                };
+                Err(invalid(format!("its unit is none of {}{meant}", names.join(" "))))
+            }
         };
     };
     let fraction = fraction.trim_end_matches('0');
@@ -148,6 +157,15 @@ fn quantity(
     }
 }
 
+/// What is left of a unit without bits or bytes, and of what: the `k` of `kb`, `KiB`, `kbit/s`, `Kbps`.
+fn unit_letters(unit: &str) -> String {
+    let mut unit = unit.trim().to_ascii_lowercase();
+    while let Some(len) = UNIT_ENDS.iter().find_map(|end| unit.strip_suffix(end)).map(str::len) {
+        unit.truncate(len);
+    }
+    unit
+}
+
 /// Writes `value` in the first unit that divides it; `units` run from the largest down to 1.
 fn write_quantity(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
     let fits =
@@ -158,7 +176,11 @@ fn write_quantity(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)])
     }
 }
 
+/// Of units of bits and bytes, however they are written.
+const UNIT_ENDS: [&str; 6] = ["/s", "ps", "bit", "byte", "b", "i"];
+
 const SIZE_UNITS: &[(&str, u64)] = &[
+    ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
@@ -167,6 +189,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("kB", 1_000),
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
 ];
 
 const RATE_UNITS: &[(&str, u64)] = &[
@@ -174,7 +197,6 @@ const RATE_UNITS: &[(&str, u64)] = &[
     ("Mb/s", 1_000_000),
     ("kb/s", 1_000),
     ("b/s", 1),
-    ("", 1),
     ("B/s", 8),
     ("kB/s", 8_000),
     ("MB/s", 8_000_000),
@@ -199,7 +221,8 @@ mod tests {
         assert_eq!(rate("10Gb/s"), Ok(10_000_000_000));
         assert_eq!(rate("1.25 GB/s"), Ok(10_000_000_000));
         assert_eq!(rate("0.125B/s"), Ok(1));
-        assert_eq!(rate("100"), Ok(100));
+        assert_eq!(rate("100b/s"), Ok(100));
+        assert_eq!((size("2TiB"), size("1.5TB")), (Ok(2 << 40), Ok(1_500_000_000_000)));
         let ratio = |text: &str| text.parse::<Ratio>().map(Ratio::per_mille);
         assert_eq!((ratio("1"), ratio("1.05"), ratio("12.5")), (Ok(1000), Ok(1050), Ok(12_500)));
     }
@@ -209,7 +232,8 @@ mod tests {
         let message = |text: &str| text.parse::<Size>().unwrap_err().to_string();
         assert_eq!(
             message("12 Kb"),
-            "`12 Kb` is not a size: its unit is none of GiB MiB KiB B kB MB GB"
+            "`12 Kb` is not a size: its unit is none of TiB GiB MiB KiB B kB MB GB TB; did you mean 12KiB or \
+             12kB?"
         );
         assert_eq!(message("1.5"), "`1.5` is not a size: it does not come to whole bytes");
         assert!(message("-1").ends_with("write a number of bytes and a unit, such as 10GiB"));
@@ -219,6 +243,15 @@ mod tests {
         assert!(message(&"9".repeat(99)).contains("too many digits"));
         let message = |text: &str| text.parse::<BitRate>().unwrap_err().to_string();
         assert!(message("10Gbps").contains("none of Gb/s Mb/s kb/s b/s B/s kB/s MB/s GB/s"));
+        for meant in ["10Gbps", "10gb/s", "10Gbit/s", "10 G", "10gbit"] {
+            assert!(
+                message(meant).ends_with("did you mean 10Gb/s or 10GB/s?"),
+                "{}",
+                message(meant)
+            );
+        }
+        assert!(message("10").ends_with("write a unit: Gb/s Mb/s kb/s b/s B/s kB/s MB/s GB/s"));
+        assert!(message("10 parsecs").ends_with("GB/s"));
         assert!(message("0.1b/s").contains("whole bits per second"));
         for wrong in ["0.999", "1.0005", "", "x", "-2", "99999999"] {
             let message = wrong.parse::<Ratio>().unwrap_err().to_string();

@@ -64,6 +64,16 @@ pub enum HeapError {
         /// The other.
         second: String,
     },
+    /// More payload than a batch holds, in memory of its own.
+    #[error(
+        "a heap of {bytes} bytes is too large: batches end at {most}, and so do heaps that are not attached"
+    )]
+    Size {
+        /// Bytes of payload.
+        bytes: u64,
+        /// The most that there may be.
+        most: u64,
+    },
     /// A description of nothing.
     #[error("a description comes after the item that it describes")]
     Describe,

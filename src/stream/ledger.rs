@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -62,6 +63,9 @@ pub(super) struct Ledger {
     spead_bytes: AtomicU64,
     in_flight: AtomicU64,
     broken: AtomicBool,
+    opened: Instant,
+    /// In milliseconds since.
+    next_warning: AtomicU64,
     counters: [AtomicU64; COUNTERS],
 }
 
@@ -97,6 +101,8 @@ impl Ledger {
             spead_bytes: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            opened: Instant::now(),
+            next_warning: AtomicU64::new(0),
             counters: [const { AtomicU64::new(0) }; COUNTERS],
         }
     }
@@ -119,9 +125,12 @@ impl Ledger {
                     self.deal_out(plan, completion.heaps, failed);
                 }
                 self.lose(batch.slot().region, completion.failures.len() as u64);
-                if let Some(first) = completion.failures.first() {
+                if let Some(first) = completion.failures.first()
+                    && self.may_warn()
+                {
+                    let failed = self.failed.load(Ordering::Relaxed) + self.others_failed();
                     tracing::warn!(
-                        "{} of {} heaps did not go out, the first with cnt {}: {}",
+                        "{} of {} heaps did not go out, {failed} so far, the first with cnt {}: {}",
                         completion.failures.len(),
                         completion.heaps,
                         first.cnt,
@@ -140,6 +149,16 @@ impl Ledger {
             }
         }
         self.observe(sender);
+    }
+
+    /// Whether it is a second since it last did: batches may fail by the thousand.
+    fn may_warn(&self) -> bool {
+        let now = self.opened.elapsed().as_millis() as u64;
+        let next = self.next_warning.load(Ordering::Relaxed);
+        if now >= next {
+            self.next_warning.store(now + WARNING_INTERVAL, Ordering::Relaxed);
+        }
+        now >= next
     }
 
     /// Takes note of how the sender stands.
@@ -287,6 +306,8 @@ fn from_array(numbers: [u64; COUNTERS]) -> Counters {
     }
 }
 
+/// In milliseconds.
+const WARNING_INTERVAL: u64 = 1000;
 const COUNTERS: usize = 10;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::destination::resolve;
 use super::transport::Transport;
-use super::{Heap, StreamError};
+use super::{Heap, HeapError, StreamError};
 use crate::backend::Backend;
 use crate::plan::{HeapSpec, Order, PacketSize, Plan, PlanError};
 use crate::region::Layout;
@@ -70,6 +70,7 @@ impl StreamPlan {
             (LayoutKind::Auto, None) | (LayoutKind::Packed, _) => Layout::Packed,
             (LayoutKind::Split, None) => Layout::Split,
         };
+        fits(&settings, &heap, layout)?;
         let (size, packet_limit) = transport.packet_size(&settings, destinations[0].ip())?;
         let plans =
             Cutter::new(&settings, size, destinations.len()).plans(&settings, &heap, layout)?;
@@ -140,9 +141,17 @@ impl StreamPlan {
         first.wrapping_add(step.wrapping_mul(before))
     }
 
-    /// How many batches of [`StreamPlan::data`] there are: those in flight, and one that is filled meanwhile.
+    /// How many batches of [`StreamPlan::data`] there are: those in flight, and one that is filled meanwhile, but
+    /// no more than the stream fills. None if all of it goes into the first batch, which has descriptors.
     pub fn batches(&self) -> u32 {
-        self.settings.batch.in_flight.saturating_add(1)
+        let most = self.settings.batch.in_flight.saturating_add(1);
+        let first = self.plans.first.as_ref().map_or(0, |first| first.heaps());
+        let needed = self.heaps().map_or(most, |heaps| {
+            let batches = heaps.saturating_sub(first.into()).div_ceil(self.data().heaps().into());
+            u32::try_from(batches).unwrap_or(u32::MAX)
+        });
+        // One at least that is filled again, if heaps come too slowly for whole batches.
+        most.min(needed).max(u32::from(first == 0))
     }
 
     /// Packets that may be in flight at once.
@@ -179,6 +188,25 @@ impl StreamPlan {
         Self { ended: Some(ended), ..self }
     }
 }
+
+/// Whether the heaps of a batch fit a region, whose parts have addresses of 32 bits.
+fn fits(settings: &Settings, heap: &Heap, layout: Layout) -> Result<(), StreamError> {
+    let bytes = heap.payload_len() as u64;
+    let heaps = settings.batch_heaps(bytes);
+    if layout == Layout::Attached || bytes.saturating_mul(heaps.into()) <= LARGEST_BATCH {
+        return Ok(());
+    }
+    match LARGEST_BATCH.checked_div(bytes).unwrap_or(0) {
+        0 => Err(HeapError::Size { bytes, most: LARGEST_BATCH }.into()),
+        most => {
+            let hint = format!("of heaps of {bytes} bytes, a batch holds {most} at most");
+            Err(SettingsError::unusable(keys::BATCH_HEAPS, heaps, hint).into())
+        }
+    }
+}
+
+/// Less headers.
+const LARGEST_BATCH: u64 = u32::MAX as u64;
 
 /// Cuts heaps by the settings of one stream.
 struct Cutter {

@@ -36,9 +36,9 @@ pub struct Report {
     pub doorbells: u64,
     /// From the first heap to the last completion, in seconds.
     pub seconds: f64,
-    /// Payload over time.
+    /// Payload over time; 0 if that is less than a millisecond, which has no rate.
     pub payload_gbit_per_s: f64,
-    /// Whole frames over time.
+    /// Whole frames over time; 0 if that is less than a millisecond.
     pub wire_gbit_per_s: f64,
     /// The rate asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,7 +115,12 @@ impl Report {
         self.icmp_errors = (self.backend == "udp").then_some(counters.icmp_errors);
         self.reconnects = connected.then_some(counters.reconnects);
         self.seconds = elapsed.as_secs_f64();
-        self.payload_gbit_per_s = self.payload_bytes as f64 * 8e-9 / self.seconds.max(1e-9);
-        self.wire_gbit_per_s = self.wire_bytes as f64 * 8e-9 / self.seconds.max(1e-9);
+        // What is handed over at once says nothing of how fast more of it would go.
+        let per_second = if self.seconds < SHORTEST { 0.0 } else { 8e-9 / self.seconds };
+        self.payload_gbit_per_s = self.payload_bytes as f64 * per_second;
+        self.wire_gbit_per_s = self.wire_bytes as f64 * per_second;
     }
 }
+
+/// In seconds.
+const SHORTEST: f64 = 1e-3;

@@ -17,11 +17,11 @@ use super::report::Report;
 use crate::backend::{OpenError, SendError};
 use crate::pacer::{Counted, Rate};
 use crate::plan::Plan;
-use crate::region::{Batch, Layout};
+use crate::region::{Batch, Layout, MemoryError, RegionError};
 use crate::sender::admission::SocketRoom;
 use crate::sender::{
-    Completion, DRAIN, Job, Next, Pipeline, PipelineOptions, Reason, Rejected, Sender, Stop,
-    Substreams, pin,
+    AllocateError, Completion, DRAIN, Job, Next, Pipeline, PipelineOptions, Reason, Rejected,
+    Sender, Stop, Substreams, pin,
 };
 use crate::settings::{Every, Settings, SettingsError, keys};
 
@@ -125,7 +125,13 @@ impl Stream {
         };
         let sources = plan.heap.sources().filter(|_| plan.layout() == Layout::Attached);
         let sources = sources.map_or_else(Vec::new, <[_]>::to_vec);
-        let idle = sender.allocate(plan.data(), plan.layout(), plan.batches(), sources)?;
+        let (first, idle) = match (first, plan.batches()) {
+            (Some(all), 0) => (None, vec![all]),
+            (first, batches) => {
+                let idle = sender.allocate(plan.data(), plan.layout(), batches, sources);
+                (first, idle.map_err(|error| no_memory(error, &plan.settings))?)
+            }
+        };
         let single = [&descriptors, &warm_up, &stop_heap, &first];
         let pinned_bytes = single.into_iter().flatten().chain(idle.first());
         let pinned_bytes = pinned_bytes.map(|it| it.region().memory().len() as u64).sum();
@@ -208,7 +214,7 @@ impl Stream {
     /// Sends descriptors, now unless the first batch of data has them, and again as often as settings say.
     fn describe(&mut self, batch: Batch, plan: &StreamPlan) {
         let (region, heaps) = (batch.slot().region, batch.heaps());
-        let with_data = self.first.is_some();
+        let with_data = plan.plans.first.is_some();
         match plan.settings.heap.descriptors_every {
             Some(Every::Time(span)) => self.pipeline().repeat(batch, span.duration()),
             Some(Every::Heaps(heaps)) => {
@@ -386,7 +392,8 @@ impl Stream {
     ///
     /// Where nothing goes any more, for ten seconds, what is in flight is given up; its heaps failed. Not so over
     /// TCP, where a receiver may be slow, or paused, and lose nothing: it is waited for until it has acknowledged
-    /// everything or the connection is lost, and for ten seconds more at most once a [`Stop`] is raised.
+    /// everything or the connection is lost, and for ten seconds more at most once a [`Stop`] is raised, for one
+    /// once it is aborted.
     ///
     /// # Errors
     ///
@@ -401,9 +408,7 @@ impl Stream {
         let elapsed = Instant::now().saturating_duration_since(self.begin);
         let reason = match closed {
             Ok((mut sender, _)) => {
-                if !self.stop.is_aborted() {
-                    self.await_acknowledgement(&mut sender);
-                }
+                self.await_acknowledgement(&mut sender);
                 self.ledger.observe(&sender);
                 self.report.jitter = Jitter::of(sender.jitter());
                 // What was given up is counted, and no failure of the backend's.
@@ -438,7 +443,8 @@ impl Stream {
                     left.bytes
                 );
             }
-            self.stop.is_raised() && stopped.get_or_insert_with(Instant::now).elapsed() >= DRAIN
+            let patience = if self.stop.is_aborted() { IMPATIENCE } else { DRAIN };
+            self.stop.is_raised() && stopped.get_or_insert_with(Instant::now).elapsed() >= patience
         });
     }
 }
@@ -512,7 +518,25 @@ fn burst_time(settings: &Settings, packet_size: usize) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4)
 }
 
+/// There is less memory than settings ask for.
+fn no_memory(error: AllocateError, settings: &Settings) -> StreamError {
+    let memory = match &error {
+        AllocateError::Register(open) => open.source.downcast_ref(),
+        AllocateError::Region(RegionError::Memory(memory)) => Some(memory),
+        _ => None,
+    };
+    match memory {
+        Some(memory @ MemoryError::Allocate { .. }) => {
+            let hint = format!("{memory}; lower it, or {}", keys::BATCH_HEAPS);
+            SettingsError::unusable(keys::IN_FLIGHT, settings.batch.in_flight, hint).into()
+        }
+        _ => error.into(),
+    }
+}
+
 /// Between heaps that warm up: ten a second.
 const WARM_UP_INTERVAL: Duration = Duration::from_millis(100);
+/// After an abort: for those who have only yet to say that they have it all.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 /// Of a receiver over TCP, before it is said what is waited for.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
+
 import numpy as np
 import pytest
 
@@ -90,6 +94,56 @@ def test_raw_file(doorbell, listen, tmp_path, kind: str) -> None:
     assert receiver.group["frame"].id == 0x3400
 
 
+@pytest.mark.parametrize("way", ["fifo", "stdin"])
+@pytest.mark.parametrize("named", ["items", "dtype"])
+@pytest.mark.parametrize("pack", ["u10", "u12 of its range", "f16", "f32"])
+def test_a_pipe_is_packed_as_a_file_is(doorbell, listen, tmp_path, way: str, named: str, pack: str) -> None:
+    """It comes in pieces that end anywhere, and the last frame is not whole."""
+    frames = np.random.default_rng(5).normal(size=(6, 30, 41)).astype("<f4")
+    kind, *ranged = pack.split(" of its ")
+    # Of the first frame, if none is given: later ones are clipped.
+    values = ["--range", "-1.5..1.5"] if ranged else []
+    expected, report, _ = packed(doorbell, listen, tmp_path, frames, kind, values[1] if values else "auto")
+    what = ["--items", "data:<f4[30x41]"] if named == "items" else ["--dtype", "<f4", "--shape", "30x41"]
+    content = frames.tobytes() + frames.tobytes()[:777]
+    receiver = listen()
+    source = "-"
+    if way == "fifo":
+        os.mkfifo(source := tmp_path / "pipe")
+    process = doorbell.start(
+        *("send", "-q", "--json", *receiver.to, "--source", source, *what, "--pack", kind, *values),
+        stdin=None if way == "fifo" else b"",
+    )
+    with open(source, "wb") if way == "fifo" else process.stdin as pipe:
+        for start in range(0, len(content), 3001):
+            pipe.write(content[start : start + 3001])
+            pipe.flush()
+            time.sleep(0.002)
+    process.stdin = None
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert b"its last 777 bytes, of 4920 that a heap has, were not sent" in err
+    heaps = [heap.values[ITEM] for heap in receiver.data_heaps()]
+    np.testing.assert_array_equal(np.array(heaps), np.array(expected))
+    ours = json.loads(out)
+    assert all(ours[name] == report[name] for name in ("heaps", "payload_bytes", "clipped", "not_a_number"))
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100)])
+def test_a_pipe_without_a_frame_is_an_error(doorbell, listen, content: bytes) -> None:
+    receiver = listen()
+    flags = ("--source", "-", "--items", "data:<f4[30x41]", "--pack", "u10")
+    done = doorbell.run("send", "-q", *receiver.to, *flags, stdin=content)
+    assert done.returncode == 2
+    assert f"the source ended after {len(content)} bytes, and a heap takes 4920" in done.stderr
+
+
+def test_a_plan_reads_no_pipe(doorbell) -> None:
+    process = doorbell.start("plan", "--json", "--source", "-", "--items", "data:<f4[30x41]", "--pack", "u10", stdin=b"")
+    out, err = process.communicate(timeout=60) if process.wait(60) == 0 else (b"", b"")
+    assert json.loads(out)["heap_bytes"] == (30 * 41 * 10 + 7) // 8, err
+
+
 @pytest.mark.parametrize("flags", [("--descriptors", "own"), ("--layout", "split"), ("--flavour", "64-48")], ids=str)
 def test_every_heap_has_scale_and_offset(doorbell, listen, tmp_path, flags: tuple[str, str]) -> None:
     frames = np.linspace(-3, 5, 2 * 999).reshape(2, 999)
@@ -141,6 +195,8 @@ def test_the_embedded_receiver_knows_packed_frames(doorbell, tmp_path) -> None:
         (["--pack", "f16", "--range", "0..1"], ["--range", "--pack", "drop the range"]),
         (["--range", "0..1"], ["source.pack (--pack) is missing"]),
         (["--pack", "u10", "--source", "pattern"], ["--pack", "--source", ".npy"]),
+        (["--pack", "u10", "--source", "-"], ["heap.items (--items) is missing", "frame:<f4"]),
+        (["--pack", "u10", "--source", "-", "--items", "a:<f4[2],b:u8[1]"], ["--pack", "--items", "one item"]),
         (["--pack", "u10", "--source", "RAW"], ["heap.items (--items) is missing", "frame:<f4"]),
         (["--pack", "u10", "--source", "RAW", "--items", "a:|S4[2]"], ["--pack", "'|S4'", "floats of 16 to 64"]),
         (["--pack", "u10", "--source", "RAW", "--items", "a:u12[2]"], ["--pack", "SPEAD's own"]),

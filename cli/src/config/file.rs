@@ -23,9 +23,12 @@ impl Options {
             Line { path: path.to_owned(), number }
         };
         let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-        let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
-            line: line(start(&error)),
-            reason: error.message().to_owned(),
+        let table = DeTable::parse(text).map_err(|error| {
+            let line = line(start(&error));
+            let written = text.lines().nth(line.number - 1).and_then(quoted);
+            let hint =
+                written.map_or_else(String::new, |it| format!("; text stands in quotes: {it}"));
+            ConfigError::Syntax { line, reason: format!("{}{hint}", error.message()) }
         })?;
         let entries = entries(table.get_ref());
         if let Some((entry, hint)) = first_unknown(&entries) {
@@ -105,12 +108,31 @@ fn texts(row: Row, value: &Spanned<DeValue<'_>>) -> Result<Vec<(usize, String)>,
     match (row.form(), value.get_ref()) {
         (Form::Texts, DeValue::Array(values)) if values.is_empty() => Err((
             value.span().start,
-            "the list is empty; give at least one, or leave it out".into(),
+            format!("the list is empty; give at least one {}, or leave it out", row.takes()),
         )),
         (Form::Texts, DeValue::Array(values)) => values.iter().map(one).collect(),
         // A number alone is no list of texts.
         (Form::Texts, DeValue::Integer(_) | DeValue::Float(_)) => Err(wrong(value)),
         _ => one(value).map(|it| vec![it]),
+    }
+}
+
+/// A line as it should have been written, if its value is text without quotes.
+fn quoted(line: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next()?.trim());
+    let is_bare = |it: &str| !it.is_empty() && !it.contains(['"', '\'', '[', ']', '{', '}', '=']);
+    match value.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
+        Some(list) => {
+            let items: Vec<&str> = list.split(',').map(str::trim).collect();
+            items.iter().all(|it| is_bare(it)).then(|| {
+                format!(
+                    "{key} = [{}]",
+                    items.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ")
+                )
+            })
+        }
+        None => is_bare(value).then(|| format!("{key} = \"{value}\"")),
     }
 }
 
@@ -258,7 +280,7 @@ mod tests {
             ),
             (
                 "[heap]\nsize = '12 Kb'",
-                "run.toml:2: heap.size: `12 Kb` is not a size: its unit is none of GiB MiB KiB B kB MB GB",
+                "run.toml:2: heap.size: `12 Kb` is not a size: its unit is none of TiB GiB MiB KiB B kB MB GB TB; did you mean 12KiB or 12kB?",
             ),
             (
                 "[heap]\nsize = -1",
@@ -298,7 +320,7 @@ mod tests {
             ),
             (
                 "[stream]\nto = []",
-                "run.toml:2: stream.to: the list is empty; give at least one, or leave it out",
+                "run.toml:2: stream.to: the list is empty; give at least one HOST:PORT, or leave it out",
             ),
             ("[heap]\nsiez = 1", "run.toml:2: unknown key `heap.siez`: did you mean `heap.size`?"),
             (
@@ -329,6 +351,15 @@ mod tests {
             assert_eq!(file(text).expect_err(text).to_string(), message);
         }
         for (text, start) in [
+            (
+                "[stream]\nto = 127.0.0.1:7148",
+                "run.toml:2: not TOML: invalid float, expected nothing; text stands in quotes: to = \"127.0.0.1:7148\"",
+            ),
+            (
+                "[stream]\nto = [a:1, b:2] # two",
+                "run.toml:2: not TOML: string values must be quoted, expected literal string; text stands in \
+                 quotes: to = [\"a:1\", \"b:2\"]",
+            ),
             ("[stream]\nttl = ", "run.toml:2: not TOML: "),
             ("[stream]\nttl = 1\nttl = 2", "run.toml:3: not TOML: "),
             ("[stream]\nto = 'a:1", "run.toml:2: not TOML: "),

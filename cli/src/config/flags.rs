@@ -20,6 +20,8 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
             .help(format!("{} [default: {}]", row.help(), row.default()))
             .help_heading(heading.unwrap_or_default())
             .allow_hyphen_values(row.dashes())
+            // They are refused in words.
+            .allow_negative_numbers(true)
             .action(if is_list { ArgAction::Append } else { ArgAction::Set });
         if row.commas() {
             argument = argument.value_delimiter(',');

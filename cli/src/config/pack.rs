@@ -86,10 +86,10 @@ impl PackConfig {
         }
         match (source, content) {
             (SourceKind::Npy(_), _) => {}
-            (SourceKind::File(_), HeapContent::Items(items)) => {
+            (SourceKind::File(_) | SourceKind::Stdin, HeapContent::Items(items)) => {
                 one_item(items, &source.to_string())?;
             }
-            (SourceKind::File(_), _) => {
+            (SourceKind::File(_) | SourceKind::Stdin, _) => {
                 let hint = format!(
                     "{PACK} needs to know what the samples of {source} are; give the item that a heap \
                      is, such as frame:<f4[2160x3840x3]"
@@ -97,7 +97,7 @@ impl PackConfig {
                 return Err(SettingsError::missing(ITEMS, hint));
             }
             _ => {
-                let hint = "only files are packed; give a .npy file, or a raw file and its item";
+                let hint = "only files and pipes are packed; give a .npy file, or a raw file, or -, and its item";
                 return Err(SettingsError::conflict(PACK, SOURCE, hint));
             }
         }

@@ -1,11 +1,9 @@
 //! The program's own settings, beside those of the library's streams.
 
-use std::net::SocketAddr;
-
 use doorbell::pack::PackFormat;
 use doorbell::settings::{Key, Section, Setting, Size};
 
-use super::{ItemSpec, PackRange, Repeat, SourceKind};
+use super::{ItemSpec, ListenAddress, PackRange, Repeat, SourceKind};
 
 /// What the program sends and says, as far as it was said.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +29,7 @@ pub struct Program {
     /// Seconds between lines of the log.
     pub log_interval: u32,
     /// Where figures are served.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<ListenAddress>,
 }
 
 impl Default for Program {
@@ -68,7 +66,8 @@ impl Program {
                     "Payload of a heap, such as 8192 or 1MiB; of a .npy file, if its array has one axis",
                     "8KiB",
                     |it| &mut it.size,
-                ),
+                )
+                .dashes(),
                 Own::list(
                     ITEMS,
                     "items",
@@ -134,8 +133,8 @@ impl Program {
                     PACK,
                     "pack",
                     "u8|u10|u12|u14|u16|f16|f32",
-                    "Convert the samples of a .npy file, or of a raw file's only item, to packed integers or \
-                     floats",
+                    "Convert the samples of a .npy file, or of the only item of a raw file, a FIFO or standard \
+                     input, to packed integers or floats",
                     "send them as they are",
                     |it| &mut it.pack,
                 ),
@@ -166,8 +165,9 @@ impl Program {
                 Own::optional(
                     Key::new("monitor.metrics"),
                     "metrics",
-                    "ADDR:PORT",
-                    "Serve figures of the stream to Prometheus, at http://ADDR:PORT/metrics",
+                    "HOST:PORT",
+                    "Serve figures of the stream to Prometheus, at http://HOST:PORT/metrics, such as \
+                     localhost:9912",
                     "off",
                     |it| &mut it.metrics,
                 ),
@@ -176,11 +176,11 @@ impl Program {
     ];
 }
 
-pub(super) const HEAP_SIZE: Key = Key::new("heap.size");
-pub(super) const ITEMS: Key = Key::new("heap.items");
+pub const HEAP_SIZE: Key = Key::new("heap.size");
+pub const ITEMS: Key = Key::new("heap.items");
 pub(super) const SOURCE: Key = Key::new("source.kind");
 pub(super) const DTYPE: Key = Key::new("source.dtype");
-pub(super) const SHAPE: Key = Key::new("source.shape");
+pub const SHAPE: Key = Key::new("source.shape");
 pub(super) const REPEAT: Key = Key::new("source.repeat");
 pub(super) const PACK: Key = Key::new("source.pack");
 pub(super) const RANGE: Key = Key::new("source.range");

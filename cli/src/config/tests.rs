@@ -225,7 +225,7 @@ fn what_cannot_be_sent_names_its_keys() {
         ("--heap-size 0", "heap.size (--heap-size) = 0B: ", "a heap holds at least 1 byte"),
         (
             "--heap-size 1024GiB",
-            "heap.size (--heap-size) = 1024GiB: ",
+            "heap.size (--heap-size) = 1TiB: ",
             "heaps of flavour 64-40 end at 1099511627775 bytes",
         ),
         (
@@ -253,12 +253,12 @@ fn what_cannot_be_sent_names_its_keys() {
         (
             "--pack u10",
             "source.pack (--pack) and source.kind (--source) do not go together: ",
-            "give a .npy file, or a raw file and its item",
+            "give a .npy file, or a raw file, or -, and its item",
         ),
         (
             "--pack u10 --source -",
-            "source.pack (--pack) and source.kind (--source) do not go together: ",
-            "only files are packed",
+            "heap.items (--items) is missing: ",
+            "what the samples of - are; give the item that a heap is, such as frame:<f4",
         ),
         (
             "--pack u10 --source a.raw",

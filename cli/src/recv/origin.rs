@@ -60,13 +60,14 @@ impl FromStr for Origin {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let wrong = |error: InvalidValue| error.within(text, "an address to receive at");
         if let Some(endpoint) = text.strip_prefix("tcp:") {
-            return endpoint.parse().map(Self::Tcp);
+            return endpoint.parse().map(Self::Tcp).map_err(wrong);
         }
         let extension = Path::new(text).extension().and_then(|it| it.to_str());
         match extension.is_some_and(|it| CAPTURES.iter().any(|of| it.eq_ignore_ascii_case(of))) {
             true => Ok(Self::Capture(text.into())),
-            false => text.parse().map(Self::Datagrams),
+            false => text.parse().map(Self::Datagrams).map_err(wrong),
         }
     }
 }

@@ -8,6 +8,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::inlet::Inlet;
+use crate::quantity;
 
 /// What came of a stream. Serialised, it is what `recv --json` prints.
 #[derive(Debug, Serialize)]
@@ -79,7 +80,7 @@ struct Substream {
 }
 
 /// What was read in the heaps.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Reading {
     /// Whole heaps that are not what `--verify` expects.
     pub mismatched: u64,
@@ -181,15 +182,16 @@ impl RecvReport {
 
     /// Says it in words.
     pub fn print(&self) {
+        let rate = quantity::rate_over(self.payload_bytes, self.seconds);
         if self.packets == 0 {
             say!("received  nothing; {}", self.reason());
         } else {
             say!(
-                "received  {}, {} in {:.3} s: {:.2} Gb/s of payload; {}",
+                "received  {}, {} in {}{}; {}",
                 plural(self.heaps, "heap"),
                 HumanBytes(self.payload_bytes),
-                self.seconds,
-                self.payload_gbit_per_s,
+                quantity::time(self.seconds),
+                rate.map_or_else(String::new, |rate| format!(": {rate} of payload")),
                 self.reason()
             );
         }

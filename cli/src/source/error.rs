@@ -34,6 +34,17 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// What is read as it comes ended before there was a heap.
+    #[error(
+        "the source ended after {bytes} bytes, and a heap takes {heap_len}: nothing was sent; feed it more, or \
+         lower the heap size"
+    )]
+    NoHeap {
+        /// What came.
+        bytes: usize,
+        /// Bytes of a heap.
+        heap_len: usize,
+    },
     /// A file that differs from the first of several.
     #[error(
         "{} holds {found}, where {}, the first file, holds {expected}: all must be alike",

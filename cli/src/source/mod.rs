@@ -10,6 +10,7 @@ mod item;
 mod mapped;
 mod npy;
 mod packed;
+mod packed_reader;
 mod pattern;
 mod random;
 mod raw_file;
@@ -22,6 +23,7 @@ pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem};
 pub use mapped::{MappedHeaps, Place};
 pub use npy::{Cut, arbitrary_npy};
 pub use packed::{OFFSET_ITEM, Packed, SCALE_ITEM};
+pub use packed_reader::PackedReader;
 pub use pattern::Pattern;
 pub use random::Random;
 pub use reader::{Live, Reader};
@@ -40,6 +42,11 @@ pub trait Source: Send {
     /// Payload bytes of each heap, all items together.
     fn heap_len(&self) -> usize {
         item::heap_len(self.items())
+    }
+
+    /// Bytes that it takes for a heap: other than [`Source::heap_len`] where they are converted as they come.
+    fn taken_len(&self) -> usize {
+        self.heap_len()
     }
 
     /// Items that have one value for the whole stream, to be sent in each heap: whoever joins late, or

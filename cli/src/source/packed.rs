@@ -50,16 +50,7 @@ impl Packed {
                  item",
             ));
         };
-        let samples = SampleType::of(&item.descriptor).ok_or_else(|| {
-            let given = match &item.descriptor.numpy_header {
-                Some(header) => header.descr.clone(),
-                None => "SPEAD's own".into(),
-            };
-            wrong(&format!(
-                "the dtype of its samples is {given}: packing takes integers of 8 to 64 bits and \
-                 floats of 16 to 64, such as '<f4'"
-            ))
-        })?;
+        let samples = sample_type(item)?;
         let heap = mapped.heap(0).ok_or_else(|| wrong("it has no heap"))?;
         let interval = match interval {
             Some(interval) => interval,
@@ -67,19 +58,10 @@ impl Packed {
             None => Interval::of(samples, heap)?,
         };
         let encoder = Encoder::new(samples, format, interval);
-        let packed = SourceItem {
-            descriptor: format.describe(&item.descriptor),
-            size: encoder.packed_len(item.size / samples.size()),
-        };
-        let constants = match format.is_float() {
-            true => vec![],
-            false => vec![
-                constant(SCALE_ITEM, "scale", "value = integer * scale + offset", encoder.step()),
-                constant(OFFSET_ITEM, "offset", "value of integer 0", interval.low()),
-            ],
-        };
+        let items = [packed_item(item, samples, format, &encoder)];
+        let constants = constants(format, &encoder);
         let heaps = Heaps { mapped: mapped.clone(), encoder };
-        Ok(Self { heaps, items: [packed], constants, loss: Loss::default() })
+        Ok(Self { heaps, items, constants, loss: Loss::default() })
     }
 
     /// The values that integers stand for.
@@ -116,15 +98,7 @@ impl Source for Packed {
         let loss = encoder
             .encode_into(heap, payload)
             .map_err(|source| SourceError::Read { index, source })?;
-        if self.loss.is_none() && !loss.is_none() {
-            tracing::warn!(
-                clipped = loss.clipped,
-                not_a_number = loss.not_a_number,
-                "samples of heap {index} are not within {}; those of later heaps are only counted",
-                self.interval()
-            );
-        }
-        self.loss.add(loss);
+        note(&mut self.loss, loss, index, encoder);
         Ok(Filled::Whole)
     }
 
@@ -159,6 +133,59 @@ impl Write for Same<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// What the samples of an item are.
+pub(super) fn sample_type(item: &SourceItem) -> Result<SampleType, SourceError> {
+    SampleType::of(&item.descriptor).ok_or_else(|| {
+        let given = match &item.descriptor.numpy_header {
+            Some(header) => header.descr.clone(),
+            None => "SPEAD's own".into(),
+        };
+        SourceError::Unpackable {
+            reason: format!(
+                "the dtype of its samples is {given}: packing takes integers of 8 to 64 bits and \
+                 floats of 16 to 64, such as '<f4'"
+            ),
+        }
+    })
+}
+
+/// What the item is once it is packed.
+pub(super) fn packed_item(
+    item: &SourceItem,
+    samples: SampleType,
+    format: PackFormat,
+    encoder: &Encoder,
+) -> SourceItem {
+    SourceItem {
+        descriptor: format.describe(&item.descriptor),
+        size: encoder.packed_len(item.size / samples.size()),
+    }
+}
+
+/// What integers stand for, as items.
+pub(super) fn constants(format: PackFormat, encoder: &Encoder) -> Vec<Constant> {
+    match format.is_float() {
+        true => vec![],
+        false => vec![
+            constant(SCALE_ITEM, "scale", "value = integer * scale + offset", encoder.step()),
+            constant(OFFSET_ITEM, "offset", "value of integer 0", encoder.interval().low()),
+        ],
+    }
+}
+
+/// Counts samples that did not keep their values, and says so at the first.
+pub(super) fn note(all: &mut Loss, loss: Loss, index: u64, encoder: &Encoder) {
+    if all.is_none() && !loss.is_none() {
+        tracing::warn!(
+            clipped = loss.clipped,
+            not_a_number = loss.not_a_number,
+            "samples of heap {index} are not within {}; those of later heaps are only counted",
+            encoder.interval()
+        );
+    }
+    all.add(loss);
 }
 
 fn constant(id: u64, name: &str, description: &str, value: f64) -> Constant {

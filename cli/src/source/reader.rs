@@ -26,7 +26,7 @@ pub struct Reader {
 }
 
 /// Why there are no more bytes for a heap.
-enum Stopped {
+pub(super) enum Stopped {
     End,
     Stall,
 }
@@ -59,7 +59,11 @@ impl Reader {
     }
 
     /// Reads until `bytes` are full, and returns how many there were, and why not more.
-    fn read(&mut self, bytes: &mut [u8], may_wait: bool) -> io::Result<(usize, Option<Stopped>)> {
+    pub(super) fn read(
+        &mut self,
+        bytes: &mut [u8],
+        may_wait: bool,
+    ) -> io::Result<(usize, Option<Stopped>)> {
         let kept = (self.kept.len() - self.given).min(bytes.len());
         bytes[..kept].copy_from_slice(&self.kept[self.given..self.given + kept]);
         self.given += kept;
