@@ -332,6 +332,7 @@ zerocopy = "on"
 gso = "off"
 reconnect = 17
 pcap = "out.pcap"
+force = true
 cpu = ["0", "1"]
 
 [monitor]
