@@ -460,7 +460,7 @@ impl Window {
         let Some((rival, _)) = &mut self.substreams[substream].rival else { return Ok(false) };
         let Some(slot) = rival.slots.get_mut(&position) else { return Ok(false) };
         let (more, taken) = slot.add(packet);
-        rival.packets += 1;
+        rival.packets += u64::from(taken == Ok(true));
         self.bytes += more;
         if rival.slots.len() > 1 {
             self.take_over(substream);
