@@ -440,3 +440,23 @@ proptest! {
         prop_assert_eq!(once.len() as u64, tally.heaps);
     }
 }
+
+/// Each time a cnt comes again far back, it is of another stream: none comes out twice.
+#[test]
+fn streams_that_come_to_nothing_are_told_apart() {
+    let mut window = window(8, 1);
+    let mut out = Vec::new();
+    let whole = |cnt| heap(cnt, &payload(0, cnt, 64)).remove(0);
+    let empty = |cnt, len| packet(cnt, &[ItemPointer::addressed(FLAVOUR, ITEM, 0)], len, 0, &[]);
+    let packets =
+        [whole(2), whole(3), whole(4), empty(32, 64), empty(1, 0), empty(1, 0), empty(1, 0)];
+    let rest = [whole(10), empty(1, 0), empty(1, 0), empty(1, 0)];
+    for packet in packets.iter().chain(&rest) {
+        window.datagram(0, packet);
+        out.extend(taken(&mut window));
+    }
+    window.finish();
+    out.extend(taken(&mut window));
+    let keys: BTreeSet<_> = out.iter().map(|(_, stream, cnt, _)| (stream, cnt)).collect();
+    assert_eq!(keys.len(), out.len(), "{out:?}");
+}

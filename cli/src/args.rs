@@ -14,7 +14,7 @@ use doorbell::receive::SourceFilter;
 use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size, number};
 
 use super::bench::SinkKind;
-use super::config::{Config, ConfigError, Options, flags};
+use super::config::{Config, ConfigError, ListenAddress, Options, flags};
 use super::exit::Failure;
 use super::recv::Origin;
 
@@ -171,6 +171,10 @@ pub struct RecvArguments {
     /// End when no packet came for so long [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
+
+    /// Serve figures of the stream to Prometheus, at http://HOST:PORT/metrics, such as localhost:9913 [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<ListenAddress>,
 
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]

@@ -42,11 +42,14 @@ pub enum Failure {
     /// A file that is to be written cannot be.
     #[error(transparent)]
     Output(#[from] Unwritable),
+    /// What was received could not be kept before the user had enough.
+    #[error("what has come was not written out in time, and files of it may lack some")]
+    Unwritten,
     /// Figures cannot be served.
-    #[error("monitor.metrics (--metrics): cannot listen at {address}: {reason}")]
+    #[error("monitor.metrics (--metrics): cannot serve at {address}: {reason}")]
     Metrics {
         /// Where.
-        address: std::net::SocketAddr,
+        address: String,
         /// Why.
         reason: String,
     },
@@ -100,6 +103,7 @@ impl Failure {
             | Self::Open(_)
             | Self::Receive(_)
             | Self::Store(_)
+            | Self::Unwritten
             | Self::Output(_)
             | Self::Send(_)
             | Self::Allocate(_) => BACKEND,

@@ -15,6 +15,7 @@ mod interruption;
 mod json;
 mod listener;
 mod manual;
+mod metrics;
 mod monitor;
 mod nic;
 mod open_source;

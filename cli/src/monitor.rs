@@ -3,35 +3,27 @@
 //! The thread that posts stores numbers once a batch; threads of this read them when they are due, or asked
 //! for, whatever the source does.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use doorbell::pacer::{Counted, Rate};
 use doorbell::stream;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-use tiny_http::{Header, Response, Server};
 
 use super::config::Config;
 use super::exit::Failure;
+use super::metrics::{Kind, Metric, Server};
 
 /// What is to be said of a stream.
 pub struct Monitor {
     log_interval: Option<Duration>,
     rate: Option<Rate>,
-    server: Option<Arc<Server>>,
+    server: Option<Server>,
 }
 
-/// Says it, until it is dropped.
+/// Writes lines of the log, until it is dropped.
 pub struct Watch {
     log: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
-    server: Option<(Arc<Server>, JoinHandle<()>)>,
 }
 
 impl Monitor {
@@ -41,31 +33,33 @@ impl Monitor {
     ///
     /// If there is to be a server, and it cannot listen.
     pub fn bind(config: &Config) -> Result<Self, Failure> {
-        let listen = |address: SocketAddr| {
-            let server = Server::http(address)
-                .map_err(|error| Failure::Metrics { address, reason: error.to_string() })?;
-            tracing::info!("figures are at http://{}/metrics", server.server_addr());
-            Ok::<_, Failure>(Arc::new(server))
-        };
         Ok(Self {
             log_interval: config.log_interval.filter(|_| tracing::enabled!(tracing::Level::INFO)),
             rate: config.settings.pacing.pacer_rate(),
-            server: config.metrics.map(listen).transpose()?,
+            server: config.metrics.as_ref().map(Server::bind).transpose()?,
         })
     }
 
-    /// Begins to say how a stream goes.
-    pub fn watch(self, stream: stream::Monitor) -> Watch {
-        let log = self.log_interval.map(|interval| {
+    /// Begins to say how a stream goes. What is served is served until the program ends.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub fn watch(self, stream: stream::Monitor) -> Result<Watch, Failure> {
+        if let Some(server) = self.server {
+            let stream = stream.clone();
+            server.serve(move || metrics(&stream.figures()))?;
+        }
+        let start = |interval| {
             let (stop, stopped) = mpsc::channel();
             let (stream, rate) = (stream.clone(), self.rate);
-            (stop, thread::spawn(move || log(&stream, interval, rate, &stopped)))
-        });
-        let server = self.server.map(|server| {
-            let listener = server.clone();
-            (server, thread::spawn(move || serve(&listener, &stream)))
-        });
-        Watch { log, server }
+            let lines = move || log(&stream, interval, rate, &stopped);
+            let thread = thread::Builder::new().name("log".into()).spawn(lines);
+            thread.map(|thread| (stop, thread)).map_err(|error| {
+                Failure::Usage(format!("monitor.log_interval (--log-interval): no thread: {error}"))
+            })
+        };
+        Ok(Watch { log: self.log_interval.map(start).transpose()? })
     }
 }
 
@@ -73,10 +67,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.log.take() {
             drop(stop);
-            let _ = thread.join();
-        }
-        if let Some((server, thread)) = self.server.take() {
-            server.unblock();
             let _ = thread.join();
         }
     }
@@ -114,81 +104,26 @@ fn log(
     }
 }
 
-/// The numbers that are served.
-#[derive(Default)]
-struct Metrics {
-    heaps: Counter,
-    heaps_failed: Counter,
-    payload_bytes: Counter,
-    wire_bytes: Counter,
-    packets: Counter,
-    messages: Counter,
-    doorbells: Counter,
-    segmentation_refused: Counter,
-    waits: Counter,
-    icmp_errors: Counter,
-    in_flight: Gauge,
+/// The figures of a stream that are served.
+fn metrics(figures: &stream::Figures) -> Vec<Metric> {
+    let counters = &figures.counters;
+    let counter = |name, help, value| Metric { name, help, kind: Kind::Counter, value };
+    vec![
+        counter("heaps", "Data heaps submitted", figures.heaps),
+        counter("heaps_failed", "Data heaps that did not go out whole", figures.heaps_failed),
+        counter("payload_bytes", "Payload of heaps that went out whole", figures.payload_bytes),
+        counter("wire_bytes", "All packets with Ethernet, IP and UDP headers", figures.wire_bytes),
+        counter("packets", "Packets handed over", counters.packets),
+        counter("messages", "Messages handed over, of one packet or more", counters.messages),
+        counter("doorbells", "Calls that handed packets over", counters.doorbells),
+        counter("gso_refused", "Messages that were not segmented", counters.segmentation_refused),
+        counter("waits", "Times that there was no room", counters.waits),
+        counter("icmp_errors", "Messages of ICMP that came back", counters.icmp_errors),
+        Metric {
+            name: "batches_in_flight",
+            help: "Batches in flight",
+            kind: Kind::Gauge,
+            value: figures.in_flight,
+        },
+    ]
 }
-
-impl Metrics {
-    fn store(&self, figures: &stream::Figures) {
-        let counters = &figures.counters;
-        for (counter, value) in [
-            (&self.heaps, figures.heaps),
-            (&self.heaps_failed, figures.heaps_failed),
-            (&self.payload_bytes, figures.payload_bytes),
-            (&self.wire_bytes, figures.wire_bytes),
-            (&self.packets, counters.packets),
-            (&self.messages, counters.messages),
-            (&self.doorbells, counters.doorbells),
-            (&self.segmentation_refused, counters.segmentation_refused),
-            (&self.waits, counters.waits),
-            (&self.icmp_errors, counters.icmp_errors),
-        ] {
-            counter.inner().store(value, Ordering::Relaxed);
-        }
-        self.in_flight.inner().store(figures.in_flight as i64, Ordering::Relaxed);
-    }
-
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("doorbell");
-        for (name, help, counter) in [
-            ("heaps", "Data heaps submitted", &self.heaps),
-            ("heaps_failed", "Data heaps that did not go out whole", &self.heaps_failed),
-            ("payload_bytes", "Payload of heaps that went out whole", &self.payload_bytes),
-            ("wire_bytes", "All packets with Ethernet, IP and UDP headers", &self.wire_bytes),
-            ("packets", "Packets handed over", &self.packets),
-            ("messages", "Messages handed over, of one packet or more", &self.messages),
-            ("doorbells", "Calls that handed packets over", &self.doorbells),
-            ("gso_refused", "Messages that were not segmented", &self.segmentation_refused),
-            ("waits", "Times that there was no room", &self.waits),
-            ("icmp_errors", "Messages of ICMP that came back", &self.icmp_errors),
-        ] {
-            registry.register(name, help, counter.clone());
-        }
-        registry.register("batches_in_flight", "Batches in flight", self.in_flight.clone());
-        registry
-    }
-}
-
-/// Answers requests until the server is unblocked.
-fn serve(server: &Server, stream: &stream::Monitor) {
-    let metrics = Metrics::default();
-    let registry = metrics.registry();
-    for request in server.incoming_requests() {
-        let mut text = String::new();
-        metrics.store(&stream.figures());
-        let response = match request.url() {
-            "/metrics" if encode(&mut text, &registry).is_ok() => {
-                let kind = Header::from_bytes("Content-Type", OPEN_METRICS);
-                let response = Response::from_string(text);
-                kind.into_iter().fold(response, Response::with_header)
-            }
-            _ => Response::from_string("figures are at /metrics\n").with_status_code(404),
-        };
-        // Whoever asked may have gone.
-        let _ = request.respond(response);
-    }
-}
-
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

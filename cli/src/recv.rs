@@ -1,5 +1,6 @@
 //! `doorbell recv`.
 
+mod figures;
 mod frames;
 mod inlet;
 mod npy;
@@ -13,19 +14,20 @@ mod store;
 mod verification;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use doorbell::receive::{Heap, ReceiveError, Window, WindowConfig};
+use doorbell::sender::Stop;
 
+use self::figures::Figures;
 use self::inlet::Inlet;
 pub use self::origin::Origin;
 pub use self::picture::Picture;
 use self::progress::RecvProgress;
 use self::reader::Reader;
-use self::report::{Ending, RecvReport};
+use self::report::{Ending, Reading, RecvReport};
 pub use self::store::{Store, StoreError};
 use super::args::RecvArguments;
 use super::exit::{Failure, HEAPS_FAILED, INTERRUPTED};
@@ -38,7 +40,7 @@ use super::threads;
 pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
     let inlet = Inlet::open(arguments)?;
     let reader = Reader::open(arguments)?;
-    let interrupted = interruption()?;
+    let interruption = interruption()?;
     let announcement = inlet.announcement();
     match (arguments.quiet, arguments.json) {
         (true, _) => {}
@@ -60,10 +62,12 @@ pub fn run(arguments: &RecvArguments) -> Result<ExitCode, Failure> {
         window,
         reader: ReaderThread::start(reader)?,
         progress: RecvProgress::new(arguments.heaps, arguments.quiet),
+        figures: Figures::serve(arguments.metrics.as_ref())?,
+        interruption,
         begin: None,
         latest: Instant::now(),
     };
-    let ending = session.receive(arguments, &interrupted);
+    let ending = session.receive(arguments);
     let (report, read) = session.finish(arguments, ending);
     if !arguments.quiet && !arguments.json {
         report.print();
@@ -89,6 +93,8 @@ struct Session {
     window: Window,
     reader: ReaderThread,
     progress: RecvProgress,
+    figures: Figures,
+    interruption: Stop,
     /// When the first packet came.
     begin: Option<Instant>,
     /// When the last one came, or listening began.
@@ -97,11 +103,7 @@ struct Session {
 
 impl Session {
     /// Receives until there is a reason to end.
-    fn receive(
-        &mut self,
-        arguments: &RecvArguments,
-        interrupted: &AtomicBool,
-    ) -> Result<Ending, ReceiveError> {
+    fn receive(&mut self, arguments: &RecvArguments) -> Result<Ending, ReceiveError> {
         self.latest = Instant::now();
         loop {
             let stopped = self.inlet.is_over(&self.window);
@@ -119,7 +121,8 @@ impl Session {
                 self.window.settle();
             }
             self.hand_over();
-            if interrupted.load(Ordering::Relaxed) {
+            self.figures.note(&self.window, || self.inlet.dropped());
+            if self.interruption.is_raised() {
                 return Ok(Ending::Interrupted);
             }
             if arguments.heaps.is_some_and(|heaps| self.window.whole() >= heaps) {
@@ -147,7 +150,10 @@ impl Session {
             self.reader.give(heap);
         }
         self.reader.returned().for_each(|heap| self.window.give_back(heap));
-        while self.window.is_exhausted() && !self.reader.is_closed() {
+        while self.window.is_exhausted()
+            && !self.reader.is_closed()
+            && !self.interruption.is_raised()
+        {
             if let Some(heap) = self.reader.wait() {
                 self.window.give_back(heap);
             }
@@ -170,12 +176,13 @@ impl Session {
         }
         self.hand_over();
         self.progress.finish();
+        self.figures.take(&self.window, || self.inlet.dropped());
         let elapsed = self.begin.map_or(Duration::ZERO, |begin| self.latest - begin);
         let mut tally = self.window.tally();
         tally.heaps = tally.heaps.min(arguments.heaps.unwrap_or(u64::MAX));
-        let (reading, read) = self.reader.finish();
+        let (reading, read) = self.reader.finish(&self.interruption);
         let report = RecvReport::new(ended, tally, &self.inlet, elapsed, reading, arguments.heaps);
-        (report, received.and(read.map_err(Failure::from)))
+        (report, received.and(read))
     }
 }
 
@@ -229,13 +236,22 @@ impl ReaderThread {
         self.back.recv_timeout(PATIENCE).ok()
     }
 
-    fn finish(self) -> (report::Reading, Result<(), StoreError>) {
+    /// Waits until all is read, unless it is to be given up.
+    fn finish(self, interruption: &Stop) -> (Reading, Result<(), Failure>) {
         drop(self.heaps);
-        // What comes back is dropped; the channel has no bound, so nobody waits.
+        while !self.thread.is_finished() {
+            if interruption.is_aborted() {
+                return (Reading::default(), Err(Failure::Unwritten));
+            }
+            // What comes back is dropped. Nothing does any more once the thread is about to end.
+            if let Err(RecvTimeoutError::Disconnected) = self.back.recv_timeout(PATIENCE) {
+                break;
+            }
+        }
         match self.thread.join() {
             Ok((reader, read)) => {
                 let (reading, closed) = reader.finish();
-                (reading, read.and(closed))
+                (reading, read.and(closed).map_err(Failure::from))
             }
             Err(panic) => std::panic::resume_unwind(panic),
         }

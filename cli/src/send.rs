@@ -51,7 +51,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     }
     let mut progress = Progress::new(heaps, heap_len, arguments.quiet, stream.monitor());
     standing.set(stream.monitor(), heap_len);
-    let watch = monitor.watch(stream.monitor());
+    let watch = monitor.watch(stream.monitor())?;
     let (ended, outcome, loss) = filler.send(stream, &stop);
     drop(watch);
     let (stream, broken) = match ended {

@@ -7,11 +7,11 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use doorbell::sender::Stop;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
@@ -79,18 +79,18 @@ pub fn attend(attendant: Attendant) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A flag that signals raise, for what looks at it every now and then.
-pub fn interruption() -> Result<Arc<AtomicBool>, Failure> {
-    let raised = Arc::new(AtomicBool::new(false));
-    let flag = raised.clone();
+/// What signals raise, for whoever looks at it every now and then.
+pub fn interruption() -> Result<Stop, Failure> {
+    let stop = Stop::new().map_err(|error| Failure::Usage(format!("no eventfd: {error}")))?;
+    let (first, second) = (stop.clone(), stop.clone());
     attend(Attendant {
-        stop: Box::new(move || flag.store(true, Ordering::Relaxed)),
-        abort: Box::new(|| {}),
+        stop: Box::new(move || first.raise()),
+        abort: Box::new(move || second.abort()),
         awaited: Box::new(|| Some("what has come is written out".into())),
         patience: WRITING,
         last: LOOKING,
     })?;
-    Ok(raised)
+    Ok(stop)
 }
 
 /// Waits for a signal, and ends what runs, one way or another.
@@ -204,7 +204,7 @@ const STARTING: Duration = Duration::from_secs(1);
 const ECHO: Duration = Duration::from_millis(200);
 /// Files of what was received.
 const WRITING: Duration = Duration::from_secs(10);
-/// Until a flag is seen.
-const LOOKING: Duration = Duration::from_secs(1);
+/// Until that is seen, and said.
+const LOOKING: Duration = Duration::from_secs(3);
 /// Between two looks at what has begun.
 const GLANCE: Duration = Duration::from_millis(10);

@@ -3,9 +3,11 @@
 //! A thread of its own writes there. Whoever has something to say leaves it in a queue and goes on: neither a
 //! terminal that Ctrl-S has stopped nor a disk that hangs nor a pipe that nobody reads holds up a stream.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -54,6 +56,16 @@ fn above_bar(mut lines: Vec<u8>) -> Vec<u8> {
 pub fn start() {
     let writer = thread::Builder::new().name("standard error".into()).spawn(deliver);
     lock().is_served = writer.is_ok();
+    // A thread that panics must not hang there, either, with others waiting for its end.
+    panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        let trace = Some(trace).filter(|trace| trace.status() == BacktraceStatus::Captured);
+        let trace = trace.map_or_else(String::new, |trace| format!("\n{trace}"));
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        line(format_args!("doorbell: a defect: thread `{name}` {panic}{trace}"));
+        settle();
+    }));
 }
 
 /// Waits until all is written, for as long as a reader that is merely slow takes.

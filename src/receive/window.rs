@@ -359,11 +359,17 @@ impl Window {
         let heaps = self.config.heaps;
         let it = &mut self.substreams[substream];
         let relation = it.stream.relation(position, packet, source, heaps);
-        if let Some((rival, _)) = &it.rival {
+        if let Some((rival, kind)) = &it.rival {
             let there = rival.position(packet, None);
             let is_its = match relation {
                 Relation::Own => it.stream.yields_to(rival, position, there, source, heaps),
                 Relation::Duplicate => rival.is_ahead(there, source, heaps),
+                // What goes on after a loss has no cnt that was there before.
+                Relation::Again | Relation::Perhaps | Relation::After
+                    if *kind == Relation::Ahead =>
+                {
+                    false
+                }
                 _ => rival.is_near(there, heaps),
             };
             if is_its || rival.slots.contains_key(&there) {

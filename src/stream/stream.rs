@@ -392,7 +392,8 @@ impl Stream {
     ///
     /// Where nothing goes any more, for ten seconds, what is in flight is given up; its heaps failed. Not so over
     /// TCP, where a receiver may be slow, or paused, and lose nothing: it is waited for until it has acknowledged
-    /// everything or the connection is lost, and for ten seconds more at most once a [`Stop`] is raised.
+    /// everything or the connection is lost, and for ten seconds more at most once a [`Stop`] is raised, for one
+    /// once it is aborted.
     ///
     /// # Errors
     ///
@@ -407,9 +408,7 @@ impl Stream {
         let elapsed = Instant::now().saturating_duration_since(self.begin);
         let reason = match closed {
             Ok((mut sender, _)) => {
-                if !self.stop.is_aborted() {
-                    self.await_acknowledgement(&mut sender);
-                }
+                self.await_acknowledgement(&mut sender);
                 self.ledger.observe(&sender);
                 self.report.jitter = Jitter::of(sender.jitter());
                 // What was given up is counted, and no failure of the backend's.
@@ -444,7 +443,8 @@ impl Stream {
                     left.bytes
                 );
             }
-            self.stop.is_raised() && stopped.get_or_insert_with(Instant::now).elapsed() >= DRAIN
+            let patience = if self.stop.is_aborted() { IMPATIENCE } else { DRAIN };
+            self.stop.is_raised() && stopped.get_or_insert_with(Instant::now).elapsed() >= patience
         });
     }
 }
@@ -536,5 +536,7 @@ fn no_memory(error: AllocateError, settings: &Settings) -> StreamError {
 
 /// Between heaps that warm up: ten a second.
 const WARM_UP_INTERVAL: Duration = Duration::from_millis(100);
+/// After an abort: for those who have only yet to say that they have it all.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 /// Of a receiver over TCP, before it is said what is waited for.
 const SILENCE: Duration = Duration::from_secs(5);

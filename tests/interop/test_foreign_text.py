@@ -59,6 +59,7 @@ FOREIGN = {
     "dtype": dict(name="n", description="", numpy=header(f"'<{FIELD}'")),
     "fields": dict(name="n", description="", numpy=header(f"[('{FIELD}', '|u1')]")),
     "fields of too long an item": dict(name="n", description="", numpy=header(f"[('{FIELD}', '|u1')]", "(40,)")),
+    "fields of too short an item": dict(name=TEXT, description="", numpy=header(f"[('{FIELD}', '|u1')]", "(2,)")),
     "no header": dict(name="n", description="", numpy=TEXT),
     "long name": dict(name="n" * 40_000, description="d" * 20_000),
     "long dtype": dict(name="n", description="", numpy=header(f"'<{'f' * 50_000}'")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import select
 import signal
@@ -13,11 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from endpoint import bound_endpoint
+from endpoint import bound_endpoint, wait_until_bound
 from packets import Packet, parse_packet
 from test_tcp import listening
 
@@ -85,10 +85,9 @@ def deliver(process: subprocess.Popen, kind: str) -> None:
         process.send_signal(signal.Signals[f"SIG{kind}"])
 
 
-def holds_signals(pid: int) -> bool:
-    """Whether the program has begun: the loader of programs before it ends by any signal."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
-    return int(status["SigBlk"], 16) >> (signal.SIGTERM - 1) & 1 == 1
+def attends_to_signals(pid: int) -> bool:
+    """Whether the program has begun: its loader ends by any signal. The first thing that it does is to start a thread."""
+    return len(os.listdir(f"/proc/{pid}/task")) > 1
 
 
 def start(doorbell, *arguments: object) -> subprocess.Popen[str]:
@@ -99,7 +98,7 @@ def start(doorbell, *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not holds_signals(process.pid) and process.poll() is None:
+    while process.poll() is None and not attends_to_signals(process.pid):
         time.sleep(0.0005)
     return process
 
@@ -243,6 +242,50 @@ def test_whatever_a_command_waits_for_a_signal_ends_it(doorbell, tmp_path, argum
     out, err = finish(process)
     assert process.returncode in (130, -number), (process.returncode, out, err)
     assert "panicked" not in err
+
+
+@pytest.mark.parametrize("has_second", [False, True])
+def test_a_file_that_takes_nothing_is_not_waited_for_for_ever(doorbell, tmp_path, has_second) -> None:
+    """A FIFO whose reader has stalled."""
+    fifo, port = tmp_path / "fifo", random.randrange(20_000, 30_000)
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        process = start(doorbell, "recv", "--json", "--from", f"127.0.0.1:{port}", "--write", fifo)
+        wait_until_bound(port)
+        doorbell.send("--to", f"127.0.0.1:{port}", "--heaps", 50, "--heap-size", "64KiB", "--rate", "200Mb/s")
+        time.sleep(0.3)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        if has_second:
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+        out, err = finish(process)
+    finally:
+        os.close(reader)
+    report = json.loads(out)
+    assert (report["ended"], report["heaps"], process.returncode) == ("stopped", 50, 1), (out, err)
+    assert "was not written out in time" in err
+    assert not has_second or time.monotonic() - begin < 8, "within seconds of the second"
+
+
+@pytest.mark.parametrize("command", ["send", "recv"])
+def test_a_terminal_that_is_closed_ends_what_it_started(doorbell, command) -> None:
+    with bound_endpoint().socket as sink:
+        sink_port, port = sink.getsockname()[1], random.randrange(20_000, 30_000)
+        flags = {"send": ("--to", f"127.0.0.1:{sink_port}", "--rate", "1Mb/s"), "recv": ("--from", f"127.0.0.1:{port}")}
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(doorbell.path, [str(doorbell.path), command, *flags[command]])
+        assert os.read(terminal, 1)
+        time.sleep(0.3)
+        os.close(terminal)
+        deadline = time.monotonic() + TIME_LIMIT
+        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+            assert time.monotonic() < deadline, "it hangs"
+            time.sleep(0.05)
+        assert os.waitstatus_to_exitcode(ended[1]) == 130
+        assert command == "recv" or stop_heaps(sink) == 1
 
 
 def ignoring(*numbers: signal.Signals) -> Callable[[], None]:

@@ -11,6 +11,7 @@ mod file;
 pub mod flags;
 mod heap;
 mod item;
+mod listen_address;
 mod options;
 mod pack;
 mod program;
@@ -27,6 +28,7 @@ pub use doorbell::settings::{InvalidValue, Key, Settings, SettingsError, Size, k
 pub use error::{ConfigError, Line, with_flags};
 pub use heap::HeapContent;
 pub use item::{Item, ItemSpec};
+pub use listen_address::ListenAddress;
 pub use options::Options;
 pub use pack::{PackConfig, PackRange};
 pub use program::{HEAP_SIZE, ITEMS, Program, SHAPE};

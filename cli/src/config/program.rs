@@ -1,11 +1,9 @@
 //! The program's own settings, beside those of the library's streams.
 
-use std::net::SocketAddr;
-
 use doorbell::pack::PackFormat;
 use doorbell::settings::{Key, Section, Setting, Size};
 
-use super::{ItemSpec, PackRange, Repeat, SourceKind};
+use super::{ItemSpec, ListenAddress, PackRange, Repeat, SourceKind};
 
 /// What the program sends and says, as far as it was said.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +29,7 @@ pub struct Program {
     /// Seconds between lines of the log.
     pub log_interval: u32,
     /// Where figures are served.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<ListenAddress>,
 }
 
 impl Default for Program {
@@ -167,8 +165,9 @@ impl Program {
                 Own::optional(
                     Key::new("monitor.metrics"),
                     "metrics",
-                    "ADDR:PORT",
-                    "Serve figures of the stream to Prometheus, at http://ADDR:PORT/metrics",
+                    "HOST:PORT",
+                    "Serve figures of the stream to Prometheus, at http://HOST:PORT/metrics, such as \
+                     localhost:9912",
                     "off",
                     |it| &mut it.metrics,
                 ),

@@ -1,6 +1,5 @@
 //! From what the user said to what that comes to.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use doorbell::settings::{BackendKind, ShareKind};
@@ -8,8 +7,8 @@ use doorbell::settings::{BackendKind, ShareKind};
 use super::heap;
 use super::program::SOURCE;
 use super::{
-    ConfigError, ConstantItem, HeapContent, Options, PackConfig, Repeat, Settings, SettingsError,
-    SourceKind, keys,
+    ConfigError, ConstantItem, HeapContent, ListenAddress, Options, PackConfig, Repeat, Settings,
+    SettingsError, SourceKind, keys,
 };
 
 /// A stream to send, with every default filled in.
@@ -32,7 +31,7 @@ pub struct Config {
     /// Time between lines of the log that say how the stream goes; `None` for no such lines.
     pub log_interval: Option<Duration>,
     /// Where figures are served to Prometheus; `None` if they are not.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<ListenAddress>,
     /// All of it as it can be written down.
     options: Options,
 }
@@ -81,7 +80,7 @@ impl Config {
             pack,
             constants: options.constants.clone(),
             log_interval: (log_interval > 0).then(|| Duration::from_secs(log_interval)),
-            metrics: options.program.metrics,
+            metrics: options.program.metrics.clone(),
             options,
         })
     }

@@ -109,6 +109,8 @@ impl Frames {
         };
         let longer = (excess > 0).then(|| {
             let name = Printable(&described.descriptor.name);
+            let item_type = item_type.to_string();
+            let item_type = Printable(&item_type);
             format!("item {id:#x} `{name}` has {excess} bytes more than {item_type} takes")
         });
         match self.scaling {

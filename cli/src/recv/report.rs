@@ -80,7 +80,7 @@ struct Substream {
 }
 
 /// What was read in the heaps.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Reading {
     /// Whole heaps that are not what `--verify` expects.
     pub mismatched: u64,
