@@ -164,7 +164,7 @@ impl Window {
     /// expected.
     pub(super) fn target(&mut self, substream: usize) -> Option<Target<'_>> {
         let substream = self.substreams.get_mut(substream)?;
-        let next = substream.next_packet?;
+        let next = substream.next_packet.filter(|_| substream.rival.is_none())?;
         let slot = substream.stream.slots.get_mut(&next.position).filter(|slot| !slot.is_whole)?;
         let place = slot.heap.parts.gap(next.offset);
         (!place.is_empty()).then_some(Target { next, place })
@@ -185,6 +185,7 @@ impl Window {
         if taken == Ok(true) {
             let is_whole = slot.is_whole;
             let offset = next.offset + header.payload_length as usize;
+            it.stream.reordered(next.position);
             it.next_packet = Some(NextPacket { offset, ..next });
             it.guess = it.next_packet;
             if is_whole {

@@ -50,6 +50,7 @@ COMMANDS = [
     ("send", "--heaps", 10),
     ("send", "--heaps", 10, "--to", "127.0.0.1:9"),
     ("send", "--heaps", 10, "--to", "127.0.0.1:9", "--backend", "tcp", "--reconnect", 1),
+    ("send", "--heaps", 10, "--to", "127.0.0.1:9", "-v", "--metrics", "127.0.0.1:0"),
     ("recv", "--from", "127.0.0.1:27148", "--timeout", "0.1"),
     ("bench", "--sizes", "8KiB", "--seconds", "0.001", "--sink", "127.0.0.1:9", "--repeat", 1),
 ]
