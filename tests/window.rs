@@ -455,6 +455,12 @@ fn streams_that_come_to_nothing_are_told_apart() {
         window.datagram(0, packet);
         out.extend(taken(&mut window));
     }
+    // A heap that was ahead, until the stream had come by; the last one comes twice.
+    window.datagram(0, &heap(20, &payload(0, 20, 300))[0]);
+    for cnt in [14, 17, 21, 21] {
+        window.datagram(0, &whole(cnt));
+        window.settle();
+    }
     window.finish();
     out.extend(taken(&mut window));
     let keys: BTreeSet<_> = out.iter().map(|(_, stream, cnt, _)| (stream, cnt)).collect();

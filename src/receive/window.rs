@@ -364,7 +364,9 @@ impl Window {
             let there = rival.position(packet, None);
             let is_its = match relation {
                 Relation::Own => it.stream.yields_to(rival, position, there, source, heaps),
-                Relation::Duplicate => rival.is_ahead(there, source, heaps),
+                Relation::Duplicate => {
+                    *kind != Relation::Ahead && rival.is_ahead(there, source, heaps)
+                }
                 // What goes on after a loss has no cnt that was there before.
                 Relation::Again | Relation::Perhaps | Relation::After
                     if *kind == Relation::Ahead =>
