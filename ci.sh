@@ -52,6 +52,8 @@ tests() {
         runner=("CARGO_TARGET_$(uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER=sudo -n -E")
     fi
     provide ip iproute2
+    # Something to write with on a plot.
+    [[ -d /usr/share/fonts/truetype ]] || install_package fonts-dejavu-core
     env "${runner[@]}" cargo test --locked --workspace
 }
 

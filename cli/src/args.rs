@@ -293,7 +293,7 @@ pub struct BenchArguments {
     pub json: bool,
 
     /// Draw the throughput into this file [default: none]
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub plot: Option<PathBuf>,
 
     /// Replace that file if it exists, which is otherwise kept

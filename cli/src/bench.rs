@@ -28,7 +28,7 @@ use super::standard_error;
 pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
     let plot = arguments.plot.as_ref();
     let plot = plot
-        .map(|path| output("--plot", path, "svg", arguments.force))
+        .map(|path| output("--plot", path, &["svg", "png"], arguments.force))
         .transpose()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     // The thread may move to a network of its own, which the rest of the program does not see and

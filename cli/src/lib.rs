@@ -91,7 +91,10 @@ fn log(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // What draws pictures warns of lines too short to be seen.
+    let default =
+        || EnvFilter::new(format!("{default},tiny_skia=off,tiny_skia_path=off,resvg=off,usvg=off"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| standard_error::Log)

@@ -13,8 +13,8 @@ pub enum Unwritable {
     #[error("{flag} {path}: {reason}: name another, or give --force as well")]
     Exists { flag: &'static str, path: String, reason: OutputError },
     /// Its name is that of something else.
-    #[error("{flag} {path}: what is written is .{suffix}: give it a name that ends so")]
-    Suffix { flag: &'static str, path: String, suffix: &'static str },
+    #[error("{flag} {path}: what is written is .{suffixes}: give it a name that ends so")]
+    Suffix { flag: &'static str, path: String, suffixes: String },
     /// The kernel says why.
     #[error("{flag} {path}: {reason}")]
     Refused { flag: &'static str, path: String, reason: OutputError },
@@ -24,14 +24,14 @@ pub enum Unwritable {
 pub fn output(
     flag: &'static str,
     path: &Path,
-    suffix: &'static str,
+    suffixes: &'static [&'static str],
     force: bool,
 ) -> Result<Output, Unwritable> {
     let name = || path.display().to_string();
     let output = Output::new(path, force).map_err(|reason| unwritable(flag, path, reason))?;
-    match output.is_named(&[suffix]) {
+    match output.is_named(suffixes) {
         true => Ok(output),
-        false => Err(Unwritable::Suffix { flag, path: name(), suffix }),
+        false => Err(Unwritable::Suffix { flag, path: name(), suffixes: suffixes.join(" or .") }),
     }
 }
 

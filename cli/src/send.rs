@@ -29,8 +29,14 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     }
     let settings = &config.settings;
     let embedded = settings.stream.to.is_empty() && settings.backend.kind.has_receiver();
-    let receiver = embedded.then(Embedded::bind).transpose()?;
-    let address = receiver.as_ref().map_or(LOOPBACK, Embedded::address);
+    let (receiver, address) = match embedded {
+        true => {
+            let receiver = Embedded::bind()?;
+            let address = receiver.address();
+            (Some(receiver), address)
+        }
+        false => (None, LOOPBACK),
+    };
     let Setup { config, source, plan } = Setup::new(config, address, &ended)?;
     let listener = receiver.map(|it| it.start(&plan, source.as_ref())).transpose()?;
     let monitor = Monitor::bind(&config)?;

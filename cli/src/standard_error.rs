@@ -11,7 +11,7 @@ use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use console::Term;
 use indicatif::ProgressDrawTarget;
@@ -70,13 +70,25 @@ pub fn start() {
 
 /// Waits until all is written, for as long as a reader that is merely slow takes.
 pub fn settle() {
-    let queue = lock();
     let is_awaited = |queue: &mut Queue| {
         queue.is_served && !queue.is_stalled && (queue.is_writing || !queue.is_empty())
     };
-    let waited = CHANGED.wait_timeout_while(queue, PATIENCE, is_awaited);
-    let (mut queue, result) = waited.unwrap_or_else(PoisonError::into_inner);
-    queue.is_stalled |= result.timed_out();
+    let (stderr, begin, mut queue) = (io::stderr(), Instant::now(), lock());
+    loop {
+        let waited = CHANGED.wait_timeout_while(queue, PATIENCE, is_awaited);
+        let (awaited, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue = awaited;
+        if !result.timed_out() {
+            return;
+        }
+        // Where there is room, it is the thread that has not come to it: on a machine that is busy.
+        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let has_room = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        if !has_room || begin.elapsed() >= LONGEST_PATIENCE {
+            queue.is_stalled = true;
+            return;
+        }
+    }
 }
 
 /// Where progress is drawn: standard error if that is a terminal and `is_shown`.
@@ -211,3 +223,5 @@ static CHANGED: Condvar = Condvar::new();
 const CAPACITY: usize = 1 << 20;
 /// With whoever reads.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// With the thread that writes.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,7 @@
 //! `doorbell bench`: what it prints and draws, but not how fast it is.
 
+use std::io::Write;
+
 use assert_cmd::Command;
 use serde_json::Value;
 
@@ -83,10 +85,40 @@ fn the_plot_is_a_picture_with_a_line_for_each_way() {
     // What is there is kept, and what is no picture is not begun.
     std::fs::write(path, "mine").unwrap();
     doorbell(&["--sizes", "1KiB", "--plot", path]).code(2);
-    doorbell(&["--sizes", "1KiB", "--plot", "plot.png"]).code(2);
+    doorbell(&["--sizes", "1KiB", "--plot", "plot.gif"]).code(2);
     assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
     doorbell(&["--sizes", "1KiB", "--backends", "udp", "--plot", path, "--force"]).success();
     assert!(std::fs::read_to_string(path).unwrap().contains("<svg"));
+}
+
+#[test]
+fn a_plot_in_pixels_has_lines_and_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plot.PNG");
+    let run = doorbell(&["--sizes", "1KiB", "--backends", "udp", "--plot", path.to_str().unwrap()]);
+    let output = run.get_output();
+    if String::from_utf8_lossy(&output.stderr).contains("there is no font") {
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "skipped: a plot in pixels: no font"
+        );
+        let _ = writeln!(std::io::stderr(), "skipped: a plot in pixels: no font is installed");
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).unwrap()));
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(frame.width, 2 * 960);
+    let rgba: Vec<&[u8]> = pixels.chunks(4).collect();
+    let dark = |rows: &[&[u8]]| rows.iter().filter(|it| it[..3].iter().all(|c| *c < 80)).count();
+    // The title is at the top, black on white; the rest of it, too, is mostly white.
+    assert!(dark(&rgba[..2 * 960 * 60]) > 500, "no writing");
+    assert!(rgba.iter().filter(|it| it[..3] == [0, 114, 178]).count() > 100, "no line");
+    let white = rgba.iter().filter(|it| it[..3] == [255, 255, 255]).count();
+    assert!(white > rgba.len() / 2);
 }
 
 /// Each tag that is opened is closed, in order.

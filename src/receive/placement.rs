@@ -32,7 +32,7 @@ pub(super) struct NextPacket {
     pub(super) payload_len: usize,
 }
 
-/// A message that was received, and where it placement.
+/// Where a message was received to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Placement {
     /// In one piece.

@@ -10,6 +10,9 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::fontdb::{Family, Query};
+use resvg::usvg::{Options, Tree};
 
 use super::measure::Spread;
 use super::report::{Report, Row, binary};
@@ -17,11 +20,39 @@ use super::report::{Report, Row, binary};
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane = Cartesian2d<HeapSizes, RangedCoordf64>;
 
-/// Draws a sweep into an SVG file.
+/// Draws a sweep into a file: SVG, or PNG if its name ends so.
 pub fn draw(report: &Report, output: &Output) -> Result<(), Box<dyn Error>> {
     let mut drawing = String::new();
     draw_into(&mut drawing, report)?;
-    Ok(output.write(drawing.as_bytes())?)
+    let is_png = output.path().extension().is_some_and(|it| it.eq_ignore_ascii_case("png"));
+    let bytes = if is_png { pixels(&drawing)? } else { drawing.into_bytes() };
+    Ok(output.write(&bytes)?)
+}
+
+/// A drawing as PNG, twice as large as in SVG.
+fn pixels(drawing: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut options = Options::default();
+    let fonts = options.fontdb_mut();
+    fonts.load_system_fonts();
+    let Some(font) = fonts.faces().next() else {
+        return Err(
+            "there is no font to write with: install fonts-dejavu-core, or draw an .svg".into()
+        );
+    };
+    let family = font.families.first().map(|(name, _)| name.clone());
+    let is_there = |name: &str| {
+        let family = [Family::Name(name)];
+        fonts.query(&Query { families: &family, ..Query::default() }).is_some()
+    };
+    let usual = USUAL_FONTS.into_iter().find(|name| is_there(name)).map(str::to_owned);
+    if let Some(family) = usual.or(family) {
+        fonts.set_sans_serif_family(family);
+    }
+    let tree = Tree::from_str(drawing, &options)?;
+    let size = tree.size().to_int_size().scale_by(SCALE).ok_or("it has no size")?;
+    let mut pixels = Pixmap::new(size.width(), size.height()).ok_or("it is too large")?;
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    Ok(pixels.encode_png()?)
 }
 
 fn draw_into(drawing: &mut String, report: &Report) -> Result<(), Box<dyn Error>> {
@@ -202,6 +233,10 @@ fn font(size: i32, colour: RGBColor, position: HPos) -> TextStyle<'static> {
     }
 }
 
+/// Where there are several: they are looked for in this order.
+const USUAL_FONTS: [&str; 4] = ["DejaVu Sans", "Liberation Sans", "Noto Sans", "FreeSans"];
+/// Pixels of PNG to a unit of SVG.
+const SCALE: f32 = 2.0;
 const WIDTH: u32 = 960;
 const TITLE_HEIGHT: u32 = 80;
 const PANEL_HEIGHT: u32 = 380;

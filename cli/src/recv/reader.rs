@@ -40,7 +40,7 @@ impl Reader {
     pub fn open(arguments: &RecvArguments) -> Result<Self, Unwritable> {
         let force = arguments.force;
         let preview = arguments.preview.as_ref();
-        let preview = preview.map(|path| output("--preview", path, "png", force)).transpose()?;
+        let preview = preview.map(|path| output("--preview", path, &["png"], force)).transpose()?;
         let store = match (&arguments.write, &arguments.write_dir) {
             (Some(path), _) => Some(Store::stack(path, force)?),
             (None, Some(path)) => Some(Store::directory(path, force)?),

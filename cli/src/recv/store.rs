@@ -65,7 +65,7 @@ impl Store {
             let pipe = standard_output().map_err(|error| unwritable(WRITE, path, error))?;
             return Ok(Self::new(path, Place::Pipe(pipe)));
         }
-        let output = output(WRITE, path, "npy", force)?;
+        let output = output(WRITE, path, &["npy"], force)?;
         Ok(Self::new(
             path,
             match output.is_stream() {
