@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// Where something listens for connections, written `HOST:PORT`; `localhost:9912` is 127.0.0.1 and [::1].
+/// Where something listens for connections, written `HOST:PORT`; `localhost:9912` is `127.0.0.1` and `[::1]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
     /// A name or an address, without brackets.
