@@ -11,7 +11,7 @@ use clap::{
 };
 use clap_complete::Shell;
 use doorbell::receive::SourceFilter;
-use doorbell::settings::{Endpoint, Interface, QueuePairKind, Size, number};
+use doorbell::settings::{Endpoint, InterfaceName, QueuePairKind, Size, number};
 
 use super::bench::SinkKind;
 use super::config::{Config, ConfigError, ListenAddress, Options, flags};
@@ -100,7 +100,7 @@ pub struct RecvArguments {
 
     /// Network interface to join groups on, and whose address 0.0.0.0 and [::] mean [default: by route]
     #[arg(long, value_name = "NAME|ADDR")]
-    pub interface: Option<Interface>,
+    pub interface: Option<InterfaceName>,
 
     /// Way off the wire: udp, sockets; or verbs, a queue of an RDMA device
     #[arg(long, value_name = "udp|verbs", default_value = "udp", hide_possible_values = true)]

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::sink::SinkKind;
 
-use self::report::Report;
+use self::report::BenchReport;
 use self::sink::Sink;
 use self::sweep::Sweep;
 use super::args::BenchArguments;
@@ -51,7 +51,7 @@ pub fn run(arguments: BenchArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(arguments: &BenchArguments) -> Result<Report, Failure> {
+fn measure(arguments: &BenchArguments) -> Result<BenchReport, Failure> {
     let largest = arguments.packet_sizes.iter().map(|size| size.bytes()).max();
     let sink = Sink::open(&arguments.sink, largest)?;
     let sweep = Sweep::prepare(arguments, &sink)?;
@@ -61,7 +61,7 @@ fn measure(arguments: &BenchArguments) -> Result<Report, Failure> {
         bar.inc(1);
     });
     bar.finish_and_clear();
-    Ok(Report {
+    Ok(BenchReport {
         sink: sink.into(),
         seconds: arguments.seconds.as_secs_f64(),
         repeat: arguments.repeat,

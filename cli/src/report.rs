@@ -12,7 +12,7 @@ use super::{plural, quantity};
 
 /// What became of a stream, and of what is around it. Serialised, it is what `send --json` prints.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct SendReport {
     /// What the library says.
     #[serde(flatten)]
     pub stream: doorbell::stream::Report,
@@ -31,7 +31,7 @@ pub struct Report {
     pub received: Option<Received>,
 }
 
-impl Report {
+impl SendReport {
     /// Takes over what it cost since.
     pub fn cost(&mut self, since: &Cost) {
         let now = Cost::now();

@@ -15,7 +15,7 @@ use super::monitor::Monitor;
 use super::nic::Nic;
 use super::plural;
 use super::progress::Progress;
-use super::report::{Cost, Report};
+use super::report::{Cost, SendReport};
 use super::setup::{LOOPBACK, Setup};
 use super::source::{FRAME_NUMBER_ITEM, Filled, Source, SourceError, TIMESTAMP_ITEM};
 
@@ -69,7 +69,7 @@ pub fn run(arguments: SendArguments) -> Result<ExitCode, Failure> {
     };
     let received = listener.map(|listener| listener.finish(stream.sent()));
     progress.finish();
-    let mut report = Report { stream, loss, received, ..Report::default() };
+    let mut report = SendReport { stream, loss, received, ..SendReport::default() };
     report.cost(&cost);
     report.device = nic.as_ref().zip(before).and_then(|(nic, before)| nic.since(&before));
     if talks {

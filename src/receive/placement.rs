@@ -34,7 +34,7 @@ pub(super) struct NextPacket {
 
 /// Where a message was received to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placement {
+pub(super) enum Reception {
     /// In one piece.
     Whole,
     /// Payload in its place, and this many heads of `head_len` bytes.
@@ -71,10 +71,10 @@ impl Scratch {
         &mut self,
         target: Option<Target<'_>>,
         receive: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<Extent, E>,
-    ) -> Result<(Extent, Placement), E> {
+    ) -> Result<(Extent, Reception), E> {
         let Some(Target { next, place }) = target else {
             let extent = receive(&mut [IoSliceMut::new(&mut self.bytes)])?;
-            return Ok((extent, Placement::Whole));
+            return Ok((extent, Reception::Whole));
         };
         let mut pieces: [IoSliceMut<'_>; 2 * MAX_HEADS + 1] =
             array::from_fn(|_| IoSliceMut::new(&mut []));
@@ -92,10 +92,10 @@ impl Scratch {
         if extent.len <= scattered
             && let Some(heads) = next.count(&self.heads, extent)
         {
-            return Ok((extent, Placement::InPlace { heads, head_len: next.head_len }));
+            return Ok((extent, Reception::InPlace { heads, head_len: next.head_len }));
         }
         self.gather(&next, place, scattered, extent.len);
-        Ok((extent, Placement::Whole))
+        Ok((extent, Reception::Whole))
     }
 
     /// Brings a message together that does not belong where it was put.

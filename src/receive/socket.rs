@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::error::ReceiveError;
-use super::placement::{Extent, Placement, Scratch, Target};
+use super::placement::{Extent, Reception, Scratch, Target};
 use super::window::Window;
 use crate::backend::interface::Interface;
 use crate::backend::socket::join;
@@ -105,7 +105,7 @@ impl Socket {
         flags: MsgFlags,
     ) -> Result<(), Errno> {
         let Message { scratch, control, source, dropped, .. } = message;
-        let (extent, placement) = scratch.receive(target, |pieces| {
+        let (extent, reception) = scratch.receive(target, |pieces| {
             let control = Some(control.as_mut_slice());
             let socket = self.socket.as_raw_fd();
             let received = recvmsg::<SockaddrStorage>(socket, pieces, control, flags)?;
@@ -124,7 +124,7 @@ impl Socket {
             }
             Ok::<_, Errno>(extent)
         })?;
-        (message.extent, message.placement) = (extent, placement);
+        (message.extent, message.reception) = (extent, reception);
         Ok(())
     }
 }
@@ -141,7 +141,7 @@ pub(super) struct Message {
     scratch: Scratch,
     control: Vec<u8>,
     extent: Extent,
-    placement: Placement,
+    reception: Reception,
     source: Option<SocketAddr>,
     dropped: u32,
 }
@@ -150,8 +150,8 @@ impl Message {
     pub(super) fn new() -> Self {
         let extent = Extent { len: 0, segment: 1 };
         let control = cmsg_space!(i32, u32);
-        let placement = Placement::Whole;
-        Self { scratch: Scratch::new(), control, extent, placement, source: None, dropped: 0 }
+        let reception = Reception::Whole;
+        Self { scratch: Scratch::new(), control, extent, reception, source: None, dropped: 0 }
     }
 
     /// The datagrams, at least one, which may be empty: of a message whose payload is not in its
@@ -170,22 +170,22 @@ impl Message {
 
     /// How many datagrams it is.
     pub(super) fn count(&self) -> usize {
-        match self.placement {
-            Placement::InPlace { heads, .. } => heads,
-            Placement::Whole => self.datagrams().len(),
+        match self.reception {
+            Reception::InPlace { heads, .. } => heads,
+            Reception::Whole => self.datagrams().len(),
         }
     }
 
     /// Gives the message to the window that said where its payload was to go. Returns how many
     /// datagrams it was.
     pub(super) fn deliver(&self, window: &mut Window, substream: usize) -> usize {
-        match self.placement {
-            Placement::InPlace { heads, head_len } => {
+        match self.reception {
+            Reception::InPlace { heads, head_len } => {
                 let each = self.scratch.heads.chunks_exact(head_len).take(heads);
                 each.for_each(|head| window.placed(substream, head));
                 heads
             }
-            Placement::Whole => {
+            Reception::Whole => {
                 let datagrams = self.datagrams();
                 let count = datagrams.len();
                 datagrams.for_each(|bytes| window.datagram_from(substream, self.source, bytes));

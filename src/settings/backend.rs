@@ -7,8 +7,8 @@ use super::keys::{
 };
 use super::setting::choices;
 use super::{
-    BackendKind, CompletionKind, Endpoint, Interface, Key, QueuePairKind, Row, Section, Settings,
-    SettingsError, StreamSettings,
+    BackendKind, CompletionKind, Endpoint, InterfaceName, Key, QueuePairKind, Row, Section,
+    Settings, SettingsError, StreamSettings,
 };
 use crate::backend::udp::{Gso, ZeroCopy};
 use crate::backend::verbs::CompletionMode;
@@ -137,7 +137,7 @@ pub struct BackendSettings {
     /// Which backend. A named one is never replaced by another.
     pub kind: BackendKind,
     /// The network interface to send from; `None` is the route's.
-    pub interface: Option<Interface>,
+    pub interface: Option<InterfaceName>,
     /// The RDMA device; `None` is the interface's.
     pub device: Option<String>,
     /// Which queue pairs of it; `None` is what the destinations need.
@@ -227,7 +227,7 @@ impl BackendSettings {
             let hint = "give that of the thread that sends, and perhaps that of the one that fills";
             return Err(SettingsError::unusable(CPU, given.join(","), hint));
         }
-        let Some(Interface::Address(address)) = &self.interface else { return Ok(()) };
+        let Some(InterfaceName::Address(address)) = &self.interface else { return Ok(()) };
         let other = |endpoint: &&Endpoint| {
             endpoint.host().address().is_some_and(|to| to.is_ipv4() != address.is_ipv4())
         };

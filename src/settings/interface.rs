@@ -8,14 +8,14 @@ use super::InvalidValue;
 
 /// A network interface, by its name or by one of its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Interface {
+pub enum InterfaceName {
     /// The name that the kernel gives it, such as `eth0`.
     Name(String),
     /// An address assigned to it.
     Address(IpAddr),
 }
 
-impl FromStr for Interface {
+impl FromStr for InterfaceName {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
@@ -43,7 +43,7 @@ impl FromStr for Interface {
     }
 }
 
-impl fmt::Display for Interface {
+impl fmt::Display for InterfaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),
@@ -62,10 +62,10 @@ mod tests {
     #[test]
     fn name_or_address() {
         for text in ["eth0", "enp1s0f0np0", "192.0.2.1", "2001:db8::1"] {
-            assert_eq!(text.parse::<Interface>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<InterfaceName>().unwrap().to_string(), text);
         }
         for text in ["", "..", "a b", "eth0:1", "a/b", "sixteen-bytes-xx"] {
-            let message = text.parse::<Interface>().unwrap_err().to_string();
+            let message = text.parse::<InterfaceName>().unwrap_err().to_string();
             assert!(message.contains("its name, such as eth0"), "{message}");
         }
     }

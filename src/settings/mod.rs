@@ -49,7 +49,7 @@ pub use error::SettingsError;
 pub use every::{Every, Span};
 pub use frame_rate::FrameRate;
 pub use heap::HeapSettings;
-pub use interface::Interface;
+pub use interface::InterfaceName;
 pub use number::number;
 pub use pacing::PacingSettings;
 pub use packet_limit::PacketLimit;

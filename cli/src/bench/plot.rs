@@ -15,13 +15,13 @@ use resvg::usvg::fontdb::{Family, Query};
 use resvg::usvg::{Options, Tree};
 
 use super::measure::Spread;
-use super::report::{Report, Row, binary};
+use super::report::{BenchReport, Row, binary};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane = Cartesian2d<HeapSizes, RangedCoordf64>;
 
 /// Draws a sweep into a file: SVG, or PNG if its name ends so.
-pub fn draw(report: &Report, output: &Output) -> Result<(), Box<dyn Error>> {
+pub fn draw(report: &BenchReport, output: &Output) -> Result<(), Box<dyn Error>> {
     let mut drawing = String::new();
     draw_into(&mut drawing, report)?;
     let is_png = output.path().extension().is_some_and(|it| it.eq_ignore_ascii_case("png"));
@@ -55,7 +55,7 @@ fn pixels(drawing: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(pixels.encode_png()?)
 }
 
-fn draw_into(drawing: &mut String, report: &Report) -> Result<(), Box<dyn Error>> {
+fn draw_into(drawing: &mut String, report: &BenchReport) -> Result<(), Box<dyn Error>> {
     let panels: Vec<&[Row]> =
         report.rows.chunk_by(|a, b| a.packet_limit == b.packet_limit).collect();
     let height = TITLE_HEIGHT + PANEL_HEIGHT * panels.len() as u32;
@@ -73,7 +73,7 @@ fn draw_into(drawing: &mut String, report: &Report) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-fn draw_title(report: &Report, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
+fn draw_title(report: &BenchReport, area: &Area<'_>) -> Result<(), Box<dyn Error>> {
     let lines = [
         ("How fast SPEAD heaps go out, by heap size".to_owned(), 20, INK),
         (format!("One thread, into {}", report.sink.description), 13, GREY),

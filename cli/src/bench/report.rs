@@ -7,7 +7,7 @@ use super::sink::Sink;
 
 /// A whole sweep. Serialised, it is what `bench --json` prints.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     pub sink: SinkReport,
     /// Length of each measurement.
     pub seconds: f64,
@@ -105,7 +105,7 @@ impl Subject {
     }
 }
 
-impl Report {
+impl BenchReport {
     /// How much of a core the sending thread had, in the middle row.
     pub fn core_share(&self) -> f64 {
         Spread::of(self.rows.iter().map(|row| row.core_share)).median

@@ -2,10 +2,10 @@
 
 use std::io::IsTerminal;
 
-use super::report::{Report, Row, binary};
+use super::report::{BenchReport, Row, binary};
 
 /// Prints a sweep: a table for each packet limit, a group of rows for each heap size.
-pub fn print(report: &Report) {
+pub fn print(report: &BenchReport) {
     let styled = std::io::stdout().is_terminal();
     say!("into      {} ({})", report.sink.description, report.sink.address);
     say!(

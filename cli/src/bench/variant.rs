@@ -17,13 +17,13 @@ use crate::exit::Failure;
 /// A backend and a layout.
 pub struct Variant {
     pub backend: &'static str,
-    kind: Kind,
+    config: VariantConfig,
     layout: Layout,
 }
 
 /// A backend, and how it is opened.
 #[derive(Clone)]
-enum Kind {
+enum VariantConfig {
     Udp(UdpConfig),
     Verbs(VerbsConfig),
 }
@@ -35,10 +35,11 @@ impl Variant {
         layouts: &[BenchLayout],
         sink: SocketAddr,
     ) -> Result<Vec<Self>, OpenError> {
-        let kinds = match backend {
+        let configs = match backend {
             BenchBackend::Udp => {
-                let udp =
-                    |zero_copy| Kind::Udp(UdpConfig { zero_copy, ..UdpConfig::new(vec![sink]) });
+                let udp = |zero_copy| {
+                    VariantConfig::Udp(UdpConfig { zero_copy, ..UdpConfig::new(vec![sink]) })
+                };
                 vec![("udp", udp(ZeroCopy::Off)), (UDP_ZERO_COPY, udp(ZeroCopy::On))]
             }
             BenchBackend::Verbs => {
@@ -49,15 +50,15 @@ impl Variant {
                 let config = request.resolve()?;
                 // Whether there is a device that can do it shows here, and not in mid-sweep.
                 drop(Verbs::open(config.clone())?);
-                vec![("verbs", Kind::Verbs(config))]
+                vec![("verbs", VariantConfig::Verbs(config))]
             }
         };
         let layouts = layouts.iter().map(|layout| match layout {
             BenchLayout::Packed => Layout::Packed,
             BenchLayout::Split => Layout::Split,
         });
-        let variants = kinds.into_iter().flat_map(|(backend, kind)| {
-            let variant = move |layout| Self { backend, kind: kind.clone(), layout };
+        let variants = configs.into_iter().flat_map(|(backend, config)| {
+            let variant = move |layout| Self { backend, config: config.clone(), layout };
             // Header and payload apart are pieces too small to pin (docs/gso.md).
             let worth_it =
                 move |layout: &Layout| backend != UDP_ZERO_COPY || *layout == Layout::Packed;
@@ -93,9 +94,9 @@ impl Variant {
     }
 
     fn open(&self, plan: &Plan) -> Result<Box<dyn Backend>, OpenError> {
-        Ok(match &self.kind {
-            Kind::Udp(config) => Box::new(Udp::open(config)?),
-            Kind::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
+        Ok(match &self.config {
+            VariantConfig::Udp(config) => Box::new(Udp::open(config)?),
+            VariantConfig::Verbs(config) => Box::new(Verbs::open(VerbsConfig {
                 depth: plan.packets().len() as u32 * BATCHES,
                 pieces: if self.layout == Layout::Packed { 1 } else { 2 },
                 ..config.clone()

@@ -31,7 +31,7 @@ pub struct StoreError {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    place: Place,
+    destination: Destination,
     /// Those outside of a stack, which counts its own.
     frames: u64,
     /// Element type and shape of the first frame, which all others of a stack must have.
@@ -39,7 +39,7 @@ pub struct Store {
 }
 
 #[derive(Debug)]
-enum Place {
+enum Destination {
     Stack(Stack),
     Directory(Directory),
     Pipe(File),
@@ -63,16 +63,16 @@ impl Store {
     pub fn stack(path: &Path, force: bool) -> Result<Self, Unwritable> {
         if path == Path::new("-") {
             let pipe = standard_output().map_err(|error| unwritable(WRITE, path, error))?;
-            return Ok(Self::new(path, Place::Pipe(pipe)));
+            return Ok(Self::new(path, Destination::Pipe(pipe)));
         }
         let output = output(WRITE, path, &["npy"], force)?;
         Ok(Self::new(
             path,
             match output.is_stream() {
-                true => {
-                    Place::Pipe(output.create().map_err(|error| unwritable(WRITE, path, error))?)
-                }
-                false => Place::Stack(Stack::new(output)),
+                true => Destination::Pipe(
+                    output.create().map_err(|error| unwritable(WRITE, path, error))?,
+                ),
+                false => Destination::Stack(Stack::new(output)),
             },
         ))
     }
@@ -85,11 +85,11 @@ impl Store {
     pub fn directory(path: &Path, force: bool) -> Result<Self, Unwritable> {
         check_directory(path, force).map_err(|reason| unwritable(WRITE_DIR, path, reason))?;
         let directory = Directory { path: path.to_owned(), replaced: force, turns: HashMap::new() };
-        Ok(Self::new(path, Place::Directory(directory)))
+        Ok(Self::new(path, Destination::Directory(directory)))
     }
 
-    fn new(path: &Path, place: Place) -> Self {
-        Self { path: path.to_owned(), place, frames: 0, kind: None }
+    fn new(path: &Path, destination: Destination) -> Self {
+        Self { path: path.to_owned(), destination, frames: 0, kind: None }
     }
 
     /// The file or directory.
@@ -99,9 +99,9 @@ impl Store {
 
     /// How many frames were kept.
     pub fn frames(&self) -> u64 {
-        match &self.place {
-            Place::Stack(stack) => stack.frames(),
-            Place::Directory(_) | Place::Pipe(_) => self.frames,
+        match &self.destination {
+            Destination::Stack(stack) => stack.frames(),
+            Destination::Directory(_) | Destination::Pipe(_) => self.frames,
         }
     }
 
@@ -119,11 +119,13 @@ impl Store {
     pub fn add(&mut self, cnt: u64, frame: &Frame) -> Result<bool, StoreError> {
         let (descr, shape) =
             self.kind.get_or_insert_with(|| (frame.descr.clone(), frame.shape.clone()));
-        let written = match &mut self.place {
-            Place::Stack(_) if *descr != frame.descr || *shape != frame.shape => return Ok(false),
-            Place::Stack(stack) => stack.add(frame),
-            Place::Directory(directory) => directory.add(cnt, &whole(frame)),
-            Place::Pipe(pipe) => pipe.write_all(&whole(frame)),
+        let written = match &mut self.destination {
+            Destination::Stack(_) if *descr != frame.descr || *shape != frame.shape => {
+                return Ok(false);
+            }
+            Destination::Stack(stack) => stack.add(frame),
+            Destination::Directory(directory) => directory.add(cnt, &whole(frame)),
+            Destination::Pipe(pipe) => pipe.write_all(&whole(frame)),
         };
         written.map_err(|source| self.error(source))?;
         self.frames += 1;
@@ -132,11 +134,11 @@ impl Store {
 
     /// How long [`Store::update`] may wait, if there is anything to bring up to date.
     pub fn patience(&self) -> Option<Duration> {
-        match &self.place {
-            Place::Stack(stack) => {
+        match &self.destination {
+            Destination::Stack(stack) => {
                 stack.due().map(|due| due.saturating_duration_since(Instant::now()))
             }
-            Place::Directory(_) | Place::Pipe(_) => None,
+            Destination::Directory(_) | Destination::Pipe(_) => None,
         }
     }
 
@@ -146,9 +148,9 @@ impl Store {
     ///
     /// If the file cannot be written.
     pub fn update(&mut self) -> Result<(), StoreError> {
-        match &mut self.place {
-            Place::Stack(stack) => stack.update().map_err(|source| self.error(source)),
-            Place::Directory(_) | Place::Pipe(_) => Ok(()),
+        match &mut self.destination {
+            Destination::Stack(stack) => stack.update().map_err(|source| self.error(source)),
+            Destination::Directory(_) | Destination::Pipe(_) => Ok(()),
         }
     }
 

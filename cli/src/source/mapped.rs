@@ -23,7 +23,7 @@ pub struct MappedHeaps {
 
 /// Where a heap lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// Which of [`MappedHeaps::memories`].
     pub memory: u32,
     /// Where in it the heap starts, in bytes.
@@ -71,7 +71,7 @@ impl MappedHeaps {
     }
 
     /// Where a heap lies; `None` if there are fewer heaps.
-    pub fn place(&self, index: u64) -> Option<Place> {
+    pub fn place(&self, index: u64) -> Option<Position> {
         if self.heaps.is_some_and(|heaps| index >= heaps) {
             return None;
         }
@@ -80,12 +80,12 @@ impl MappedHeaps {
         let (start, first) = self.starts[memory];
         // A heap that exists lies within its mapping, so nothing overflows.
         let offset = start + (index - first) as usize * self.heap_len;
-        Some(Place { memory: memory as u32, offset })
+        Some(Position { memory: memory as u32, offset })
     }
 
     /// The bytes of a heap.
     pub fn heap(&self, index: u64) -> Option<MappedBytes<'_>> {
-        let Place { memory, offset } = self.place(index)?;
+        let Position { memory, offset } = self.place(index)?;
         self.memories[memory as usize].file_bytes(offset, self.heap_len)
     }
 
@@ -95,7 +95,7 @@ impl MappedHeaps {
     ///
     /// If a file has shrunk.
     pub fn check(&self, heaps: Range<u64>) -> Result<(), SourceError> {
-        let mut checked = Place { memory: u32::MAX, offset: 0 };
+        let mut checked = Position { memory: u32::MAX, offset: 0 };
         // From the end: the last heap of a file is there only if those before it are.
         for place in heaps.rev().filter_map(|index| self.place(index)) {
             if place.memory != checked.memory || place.offset > checked.offset {

@@ -20,7 +20,7 @@ pub use doorbell::receive::TIMESTAMP_ITEM;
 pub use error::SourceError;
 pub use files::Files;
 pub use item::{Constant, DEFAULT_ITEM, FRAME_NUMBER_ITEM, SourceItem};
-pub use mapped::{MappedHeaps, Place};
+pub use mapped::{MappedHeaps, Position};
 pub use npy::{Cut, arbitrary_npy};
 pub use packed::{OFFSET_ITEM, Packed, SCALE_ITEM};
 pub use packed_reader::PackedReader;

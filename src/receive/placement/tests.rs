@@ -27,13 +27,13 @@ fn receive(
     });
     let Ok((extent, placement)) = received;
     match placement {
-        Placement::InPlace { heads, head_len } => scratch
+        Reception::InPlace { heads, head_len } => scratch
             .heads
             .chunks_exact(head_len)
             .take(heads)
             .for_each(|it| window.placed(substream, it)),
-        Placement::Whole if extent.len == 0 => window.datagram(substream, &[]),
-        Placement::Whole => {
+        Reception::Whole if extent.len == 0 => window.datagram(substream, &[]),
+        Reception::Whole => {
             let datagrams = scratch.bytes[..extent.len].chunks(extent.segment);
             datagrams.for_each(|bytes| window.datagram(substream, bytes));
         }
