@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::ptr::NonNull;
 use std::slice;
 
-use super::memory::page_size;
+use crate::page::page_size;
 
 /// Memory that stays where it is until it is dropped.
 pub(super) struct Mapping(NonNull<u8>, Layout);
