@@ -112,7 +112,7 @@ auto_takes_udp() {
     timeout 60 doorbell recv --from 239.9.9.9:7148 --interface veth1 --verify pattern --json \
         >$out/recv.json 2>$out/recv.err &
     receiver=$!
-    until grep -q listening $out/recv.json; do sleep 0.1; done
+    until grep -q listening $out/recv.err; do sleep 0.1; done
     doorbell send --interface veth0 --to 239.9.9.9:7148 --heaps 100 --rate 100Mb/s --json \
         >$out/send.json 2>$out/send.err || return 1
     wait $receiver || return 1
