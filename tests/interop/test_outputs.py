@@ -212,7 +212,7 @@ def test_no_capture_of_a_source_that_cannot_be_read(doorbell, tmp_path) -> None:
         ("recv", "--write", "out.npz"),
         ("recv", "--preview", "out.jpg"),
         ("send", "--to", "127.0.0.1:9", "--backend", "pcap", "--pcap", "out.pcapng"),
-        ("bench", "--plot", "out.png"),
+        ("bench", "--plot", "out.gif"),
     ],
     ids=lambda it: " ".join(it[-2:]),
 )
