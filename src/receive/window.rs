@@ -390,6 +390,7 @@ impl Window {
         let flavour = packet.header().flavour;
         let stream = self.substreams[substream].stream.number;
         let heap = Heap { flavour, substream, stream, parts };
+        self.trim();
         Ok(Slot { heap, source, is_whole: false })
     }
 
@@ -441,6 +442,15 @@ impl Window {
             self.advance();
         }
         is_taken
+    }
+
+    /// Lets memory go that waits for another heap, where those that there are hold much.
+    fn trim(&mut self) {
+        while self.memory() > self.max_bytes().saturating_mul(2)
+            && let Some(parts) = self.pool.pop()
+        {
+            self.pool_bytes -= parts.allocated();
+        }
     }
 
     fn max_bytes(&self) -> usize {

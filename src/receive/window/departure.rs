@@ -24,6 +24,7 @@ impl Window {
             return false;
         }
         parts.copy(view.pointers, view.payload);
+        self.trim();
         let HeapView { flavour, substream, .. } = *view;
         let stream = self.substreams[substream].stream.number;
         self.emit(Heap { flavour, substream, stream, parts }, purpose);
