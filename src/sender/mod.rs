@@ -128,8 +128,7 @@ impl Sender {
         }
     }
 
-    /// Numbers the heaps that are submitted from now on `next`, `next + step` and so on. Several
-    /// senders share a stream by different starts and a common step.
+    /// Numbers heaps from now on `next`, `next + step` and so on. Senders share a stream by other starts.
     pub fn set_cnts(&mut self, next: u64, step: u64) {
         (self.next_cnt, self.cnt_step) = (next, step);
     }

@@ -5,8 +5,9 @@ use thiserror::Error;
 use super::{HeapError, Report};
 use crate::backend::{OpenError, SendError};
 use crate::plan::PlanError;
+use crate::region::{MemoryError, RegionError};
 use crate::sender::{AllocateError, Panicked};
-use crate::settings::SettingsError;
+use crate::settings::{Settings, SettingsError, keys};
 
 /// Why a stream cannot be opened. Nothing was sent.
 #[derive(Debug, Error)]
@@ -30,6 +31,24 @@ pub enum StreamError {
     /// There is no memory, or the backend does not take it.
     #[error(transparent)]
     Allocate(#[from] AllocateError),
+}
+
+impl StreamError {
+    /// There is less memory than settings ask for.
+    pub(super) fn of_memory(error: AllocateError, settings: &Settings) -> Self {
+        let memory = match &error {
+            AllocateError::Register(open) => open.source.downcast_ref(),
+            AllocateError::Region(RegionError::Memory(memory)) => Some(memory),
+            _ => None,
+        };
+        match memory {
+            Some(memory @ MemoryError::Allocate { .. }) => {
+                let hint = format!("{memory}; lower it, or {}", keys::BATCH_HEAPS);
+                SettingsError::unusable(keys::IN_FLIGHT, settings.batch.in_flight, hint).into()
+            }
+            _ => error.into(),
+        }
+    }
 }
 
 /// Why a stream ended before its end. What it did until then is in the report.

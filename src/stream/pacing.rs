@@ -32,6 +32,15 @@ pub(super) fn pace(
     Ok("software")
 }
 
+/// How long the rate takes for a burst: it may be so low that this is longer than anything else.
+pub(super) fn burst_time(pacing: &PacingSettings, packet_size: usize) -> Duration {
+    let seconds = pacing.pacer_rate().map_or(0.0, |rate| {
+        let largest = f64::from(rate.burst).max(packet_size as f64);
+        largest * 8.0 / rate.bits_per_second as f64
+    });
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4)
+}
+
 /// A frame rate, and the clock it runs by, which starts with the first frame.
 pub(super) struct FrameClock {
     pacer: FramePacer,

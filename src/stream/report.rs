@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::jitter::Jitter;
 use super::ledger::{Destination, Figures};
+use super::plan::StreamPlan;
+use crate::pacer::Counted;
 
 /// What became of a stream. Of the data heaps submitted, those not in `heaps_failed` were sent whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -83,6 +85,24 @@ pub struct Report {
 }
 
 impl Report {
+    /// What is known of a stream before it is opened.
+    pub(super) fn of(plan: &StreamPlan) -> Self {
+        let rate = plan.settings.pacing.pacer_rate();
+        let packets = plan.others().chain([plan.data()]).flat_map(|plan| plan.packets());
+        Self {
+            backend: plan.transport().backend(),
+            reason: plan.transport().reason.clone(),
+            packet_size: packets.map(|packet| packet.len()).max().unwrap_or(0),
+            asked_gbit_per_s: rate.map(|rate| rate.bits_per_second as f64 * 1e-9),
+            rate_counts: rate.map(|rate| match rate.counts {
+                Counted::Wire => "wire",
+                Counted::Payload => "payload",
+            }),
+            cpu: plan.settings.backend.cpu.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Data heaps that went out whole.
     pub fn sent(&self) -> u64 {
         self.heaps - self.heaps_failed

@@ -11,17 +11,17 @@ use super::heap::Heap;
 use super::jitter::Jitter;
 use super::ledger::Ledger;
 use super::monitor::Monitor;
-use super::pacing::{FrameClock, pace};
+use super::pacing::{FrameClock, burst_time, pace};
 use super::plan::StreamPlan;
 use super::report::Report;
 use crate::backend::{OpenError, SendError};
-use crate::pacer::{Counted, Rate};
+use crate::pacer::Rate;
 use crate::plan::Plan;
-use crate::region::{Batch, Layout, MemoryError, RegionError};
+use crate::region::{Batch, Layout};
 use crate::sender::admission::SocketRoom;
 use crate::sender::{
-    AllocateError, Completion, DRAIN, Job, Next, Pipeline, PipelineOptions, Reason, Rejected,
-    Sender, Stop, Substreams, pin,
+    Completion, DRAIN, Job, Next, Pipeline, PipelineOptions, Reason, Rejected, Sender, Stop,
+    Substreams, pin,
 };
 use crate::settings::{Every, Settings, SettingsError, keys};
 
@@ -129,7 +129,7 @@ impl Stream {
             (Some(all), 0) => (None, vec![all]),
             (first, batches) => {
                 let idle = sender.allocate(plan.data(), plan.layout(), batches, sources);
-                (first, idle.map_err(|error| no_memory(error, &plan.settings))?)
+                (first, idle.map_err(|error| StreamError::of_memory(error, &plan.settings))?)
             }
         };
         let single = [&descriptors, &warm_up, &stop_heap, &first];
@@ -147,7 +147,7 @@ impl Stream {
             pacing,
             pinned_bytes,
             pages: idle[0].region().memory().pages().to_string(),
-            ..describe(&plan)
+            ..Report::of(&plan)
         };
         let substreams = sender.substreams();
         let cpu = &plan.settings.backend.cpu;
@@ -161,7 +161,7 @@ impl Stream {
             // Besides those with data, one of each other kind.
             batches: plan.batches() as usize + 4,
             cpu: cpu.first().map(|&cpu| cpu as usize),
-            drain: DRAIN + burst_time(&plan.settings, report.packet_size),
+            drain: DRAIN + burst_time(&plan.settings.pacing, report.packet_size),
             observer: Some(Box::new(move |result, sender| {
                 noted.note(result, sender);
                 if let Some(ended) = ended.as_ref().filter(|_| noted.is_broken()) {
@@ -488,49 +488,6 @@ impl Future for NextBatch<'_> {
                 }
             }
         }
-    }
-}
-
-/// What is known of a stream before it is opened.
-fn describe(plan: &StreamPlan) -> Report {
-    let rate = plan.settings.pacing.pacer_rate();
-    let packets = plan.others().chain([plan.data()]).flat_map(|plan| plan.packets());
-    Report {
-        backend: plan.transport().backend(),
-        reason: plan.transport().reason.clone(),
-        packet_size: packets.map(|packet| packet.len()).max().unwrap_or(0),
-        asked_gbit_per_s: rate.map(|rate| rate.bits_per_second as f64 * 1e-9),
-        rate_counts: rate.map(|rate| match rate.counts {
-            Counted::Wire => "wire",
-            Counted::Payload => "payload",
-        }),
-        cpu: plan.settings.backend.cpu.clone(),
-        ..Report::default()
-    }
-}
-
-/// How long the rate takes for a burst: it may be so low that this is longer than anything else.
-fn burst_time(settings: &Settings, packet_size: usize) -> Duration {
-    let seconds = settings.pacing.pacer_rate().map_or(0.0, |rate| {
-        let largest = f64::from(rate.burst).max(packet_size as f64);
-        largest * 8.0 / rate.bits_per_second as f64
-    });
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4)
-}
-
-/// There is less memory than settings ask for.
-fn no_memory(error: AllocateError, settings: &Settings) -> StreamError {
-    let memory = match &error {
-        AllocateError::Register(open) => open.source.downcast_ref(),
-        AllocateError::Region(RegionError::Memory(memory)) => Some(memory),
-        _ => None,
-    };
-    match memory {
-        Some(memory @ MemoryError::Allocate { .. }) => {
-            let hint = format!("{memory}; lower it, or {}", keys::BATCH_HEAPS);
-            SettingsError::unusable(keys::IN_FLIGHT, settings.batch.in_flight, hint).into()
-        }
-        _ => error.into(),
     }
 }
 
